@@ -1,0 +1,46 @@
+"""Section: one part of an event, and Style: how text is wanted.
+
+A section is a frozen msgspec structure whose field names and order are those of upstream's event file, so JSON in,
+JSON out and the schema come with it; only `Section.text` is written by hand.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import msgspec
+
+__all__ = ["I32", "I64", "PLAIN", "U16", "U32", "U64", "U8", "Section", "Style"]
+
+from typing import Annotated
+
+U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
+U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+U64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec bounds are i64: the upper one is checked by the reader
+I32 = Annotated[int, msgspec.Meta(ge=-0x8000_0000, le=0x7FFF_FFFF)]
+I64 = Annotated[int, msgspec.Meta(ge=-0x8000_0000_0000_0000, le=0x7FFF_FFFF_FFFF_FFFF)]
+
+
+class Style(NamedTuple):
+    """How event text is wanted; never consulted by decoders."""
+
+    multi_line: bool = True
+    #: ``-e``: print the link-layer part of packets and offloaded VLAN tags
+    link_layer: bool = False
+    #: ``--utc``: print dates instead of monotonic nanoseconds
+    utc: bool = False
+
+
+PLAIN = Style()
+
+
+class Section(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One part of an event. Field order is file order; optional fields default to None and are then omitted."""
+
+    #: key in the event file, kebab-case
+    key: ClassVar[str] = ""
+
+    def text(self, style: Style) -> str:
+        """This section as upstream prints it, without indentation; '' prints nothing."""
+        raise NotImplementedError
