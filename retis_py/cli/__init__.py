@@ -19,7 +19,7 @@ from retis_py.version import RELEASE_NAME, __version__
 __all__ = ["COMMANDS", "cli", "main"]
 
 #: sub-command -> one line of help, in the order of ``retis --help``; its module is ``retis_py.cli.<name>``
-#: with ``-`` as ``_`` and a trailing ``_`` where Python needs one
+#: with ``-`` as ``_``
 COMMANDS = {
     "collect": "Collect network events",
     "print": "Print stored events to stdout",
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
             if len(matches) != 1:
                 return None
             cmd_name = matches[0]
-        module = importlib.import_module(f"retis_py.cli.{cmd_name.replace('-', '_')}_")
+        module = X
         command: click.Command = module.command
         return command
 
