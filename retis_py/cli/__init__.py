@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
             if len(matches) != 1:
                 return None
             cmd_name = matches[0]
-        module = X
+        module = importlib.import_module(f"retis_py.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
