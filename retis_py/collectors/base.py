@@ -1,14 +1,12 @@
 """Collector: what a collector's module says of itself.  BPF side: bpf/collectors/<name>.bpf.c
 
-A collector module holds, in this order: raw layouts, section types with their text, the collector. Nothing here
-or in a collector module may import from `retis_py.kernel`, `retis_py.process` or `retis_py.cli`.
+A collector module holds, in this order: raw layouts, section types with their text, the collector. Nothing
+here or in a collector module may import from `retis_py.kernel`, `retis_py.process` or `retis_py.cli`.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from retis_py.events.section import Section
+from typing import Any, ClassVar
 
 __all__ = ["Collector"]
 
@@ -18,5 +16,5 @@ class Collector:
 
     #: name on the command line
     name: ClassVar[str]
-    #: section types it can fill, in file order
-    sections: ClassVar[tuple[type[Section], ...]] = ()
+    #: section types it can fill: `Section` classes, or a Union of those that share a key
+    sections: ClassVar[tuple[Any, ...]] = ()

@@ -1,18 +1,16 @@
 """Section: one part of an event, and Style: how text is wanted.
 
-A section is a frozen msgspec structure whose field names and order are those of upstream's event file, so JSON in,
-JSON out and the schema come with it; only `Section.text` is written by hand.
+A section is a frozen msgspec structure whose field names and order are those of upstream's event file, so JSON
+in, JSON out and the schema come with it; only `Section.text` is written by hand.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 
-__all__ = ["I32", "I64", "PLAIN", "U16", "U32", "U64", "U8", "Section", "Style"]
-
-from typing import Annotated
+__all__ = ["I32", "I64", "PLAIN", "U8", "U16", "U32", "U64", "Section", "Style"]
 
 U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
@@ -36,7 +34,7 @@ PLAIN = Style()
 
 
 class Section(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One part of an event. Field order is file order; optional fields default to None and are then omitted."""
+    """One part of an event. Field order is file order; optional fields default to None, then omitted."""
 
     #: key in the event file, kebab-case
     key: ClassVar[str] = ""
