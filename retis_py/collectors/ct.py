@@ -1,6 +1,6 @@
 """ct: the connection a packet belongs to.  BPF side: bpf/collectors/ct.bpf.c"""
 
-from typing import ClassVar, Literal, Optional
+from typing import ClassVar, Literal, Optional, Union
 
 from retis_py.collectors.base import Collector
 from retis_py.events.section import U8, U16, U32, U64, Section, Style
@@ -19,6 +19,8 @@ __all__ = [
     "CtTuple",
 ]
 
+#: the direction a zone applies to
+ZoneDir = Literal["Original", "Reply", "Default", "None"]
 _ZONES = {"Original": "orig-zone", "Reply": "reply-zone", "Default": "zone"}
 
 
@@ -94,10 +96,10 @@ class CtLabels(Section):
 
 
 class CtConnection(Section, kw_only=True):
-    """A connection: also the parent (master) of one, e.g. the control connection of FTP data."""
+    """A connection: the parent (master) of another, e.g. the control connection of FTP data."""
 
     zone_id: U16
-    zone_dir: Literal["Original", "Reply", "Default", "None"]
+    zone_dir: ZoneDir
     orig: CtTuple
     reply: CtTuple
     #: TCP and SCTP: name without ``TCP_CONNTRACK_``/``SCTP_CONNTRACK_``, or the number as text
@@ -107,61 +109,67 @@ class CtConnection(Section, kw_only=True):
     #: bits of enum ip_conntrack_status
     ct_status: U64
 
-    def validate(self) -> None:
-        """Raise ValueError unless each direction has exactly one protocol."""
-        if self.orig.proto.present() != 1 or self.reply.proto.present() != 1:
-            raise ValueError("invalid value: map, expected map with a single key")
 
-    def connection_text(self) -> str:
-        text = f"status {self.ct_status:#x} {self._directions()}"
-        zone = _ZONES.get(self.zone_dir)
-        if zone is not None:
-            text += f"{zone} {self.zone_id}"
-        if self.mark is not None:
-            text += f" mark {self.mark}"
-        if self.labels is not None:
-            text += f" labels {self.labels.hi << 64 | self.labels.lo:#x}"
-        return text
+class CtSection(Section, kw_only=True):
+    """Conntrack entry of a packet, and the packet's state in it (enum ip_conntrack_info).
 
-    def _directions(self) -> str:
-        """Both directions, with the space after them; '' if their protocols differ."""
-        orig, reply = self.orig, self.reply
-        ours, theirs = orig.proto, reply.proto
-        if ours.tcp is not None and theirs.tcp is not None:
-            state = "UNKNOWN" if self.proto_state is None else visible(self.proto_state)
-            return f"tcp ({state}) orig [{orig.ends(ours.tcp)}] reply [{reply.ends(theirs.tcp)}] "
-        if ours.udp is not None and theirs.udp is not None:
-            return f"udp orig [{orig.ends(ours.udp)}] reply [{reply.ends(theirs.udp)}] "
-        if ours.icmp is not None and theirs.icmp is not None:
-            return f"icmp orig [{orig.icmp(ours.icmp)}] reply [{reply.icmp(theirs.icmp)}] "
-        if ours.sctp is not None and theirs.sctp is not None:
-            state = "UNKNOWN" if self.proto_state is None else visible(self.proto_state)
-            return f"sctp ({state}) orig [{orig.sctp(ours.sctp)}] reply [{reply.sctp(theirs.sctp)}] "
-        return ""
-
-
-class _CtState(Section, kw_only=True):
-    # a base of its own, listed last, because state comes first in files
-    state: Literal["established", "related", "new", "reply", "related_reply", "untracked"]
-
-
-class CtSection(CtConnection, _CtState, kw_only=True):
-    """Conntrack entry of a packet, and the packet's state in it (enum ip_conntrack_info)."""
+    The fields of `CtConnection` are inlined in files, after *state*: hence no inheritance.
+    """
 
     key: ClassVar[str] = "ct"
+    state: Literal["established", "related", "new", "reply", "related_reply", "untracked"]
+    zone_id: U16
+    zone_dir: ZoneDir
+    orig: CtTuple
+    reply: CtTuple
+    proto_state: Optional[str] = None
+    mark: Optional[U32] = None
+    labels: Optional[CtLabels] = None
+    ct_status: U64
     parent: Optional[CtConnection] = None
 
     def validate(self) -> None:
-        CtConnection.validate(self)
-        if self.parent is not None:
-            self.parent.validate()
+        """Raise ValueError unless each direction has exactly one protocol."""
+        connections = (self,) if self.parent is None else (self, self.parent)
+        for connection in connections:
+            if connection.orig.proto.present() != 1 or connection.reply.proto.present() != 1:
+                raise ValueError("invalid value: map, expected map with a single key")
 
     def text(self, style: Style) -> str:
-        text = f"ct_state {self.state.upper()} {self.connection_text()}"
+        text = f"ct_state {self.state.upper()} {_connection_text(self)}"
         if self.parent is not None:
             lead = "\n\\" if style.multi_line else ""
-            text += f"{lead} parent [{self.parent.connection_text()}]"
+            text += f"{lead} parent [{_connection_text(self.parent)}]"
         return text
+
+
+def _connection_text(connection: Union[CtConnection, CtSection]) -> str:
+    text = f"status {connection.ct_status:#x} {_directions(connection)}"
+    zone = _ZONES.get(connection.zone_dir)
+    if zone is not None:
+        text += f"{zone} {connection.zone_id}"
+    if connection.mark is not None:
+        text += f" mark {connection.mark}"
+    if connection.labels is not None:
+        text += f" labels {connection.labels.hi << 64 | connection.labels.lo:#x}"
+    return text
+
+
+def _directions(connection: Union[CtConnection, CtSection]) -> str:
+    """Both directions, with the space after them; '' if their protocols differ."""
+    orig, reply = connection.orig, connection.reply
+    ours, theirs = orig.proto, reply.proto
+    if ours.tcp is not None and theirs.tcp is not None:
+        state = "UNKNOWN" if connection.proto_state is None else visible(connection.proto_state)
+        return f"tcp ({state}) orig [{orig.ends(ours.tcp)}] reply [{reply.ends(theirs.tcp)}] "
+    if ours.udp is not None and theirs.udp is not None:
+        return f"udp orig [{orig.ends(ours.udp)}] reply [{reply.ends(theirs.udp)}] "
+    if ours.icmp is not None and theirs.icmp is not None:
+        return f"icmp orig [{orig.icmp(ours.icmp)}] reply [{reply.icmp(theirs.icmp)}] "
+    if ours.sctp is not None and theirs.sctp is not None:
+        state = "UNKNOWN" if connection.proto_state is None else visible(connection.proto_state)
+        return f"sctp ({state}) orig [{orig.sctp(ours.sctp)}] reply [{reply.sctp(theirs.sctp)}] "
+    return ""
 
 
 class Ct(Collector):

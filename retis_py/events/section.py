@@ -1,7 +1,7 @@
 """Section: one part of an event, and Style: how text is wanted.
 
-A section is a frozen msgspec structure whose field names and order are those of upstream's event file, so JSON
-in, JSON out and the schema come with it; only `Section.text` is written by hand.
+A section is a frozen msgspec structure whose field names and order are those of upstream's event file, so
+JSON in, JSON out and the schema come with it; only `Section.text` is written by hand.
 """
 
 from __future__ import annotations
