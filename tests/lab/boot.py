@@ -1,0 +1,202 @@
+"""Boot a lab kernel and run a command in it, on this machine's own files; changes to them are thrown away.
+
+    .venv/bin/python -m tests.lab.boot 6.12 -- uname -r
+    .venv/bin/python -m tests.lab.boot 7.2 -- .venv/bin/retis collect -f icmp --cmd 'ping -c1 127.0.0.1'
+    .venv/bin/python -m tests.lab.boot 6.1 --timeout 300 -- bash -c 'bpftool prog; dmesg | tail'
+
+KERNEL is a key of `tests.lab.kernels.KERNELS` (6.1, 6.12, 7.2); it is downloaded when it is not there yet.
+The command runs as root in the current directory; its output is shown as it comes (stderr included) and its
+exit status is ours. The guest has BTF, tracefs, debugfs, bpffs, the usual network modules, IPv6 off, ``lo`` up
+and a writable /tmp. Files that must survive it go to ``$RETIS_PY_LAB_SHARE`` (``.cache/lab/KERNEL`` in the
+repository), where the kernel's console is too: ``console.log``.
+
+One lab at a time: a second one waits for the first. ``RETIS_PY_LAB_KVM=0`` or ``1`` overrides the test for KVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tests.lab.kernels import KERNELS, FetchError, Kernel, cache_dir, fetch
+
+__all__ = ["LabError", "Result", "boot", "lab_lock"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GUEST_SCRIPT = Path(__file__).with_name("guest.sh")
+#: room for LLVM, page cache of the shared root and a test suite
+MEMORY = "4G"
+CPUS = 2
+CONSOLE_TAIL = 40
+#: a kernel that is up answers within this on KVM; one that hangs there is run under emulation instead
+KVM_PATIENCE = 60
+
+
+class LabError(RuntimeError):
+    """The virtual machine could not be started, died, or did not end in time."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished boot: exit status of the command, directory it could write to, seconds it took."""
+
+    status: int
+    share: Path
+    seconds: float
+
+
+def boot(kernel: Kernel, command: list[str], timeout: float = 1800, output: BinaryIO | None = None) -> Result:
+    """Run *command* in *kernel*; its output goes to *output* (default: our stdout)."""
+    with lab_lock():
+        return _boot(kernel, command, timeout, output or sys.stdout.buffer, _kvm_works(kernel))
+
+
+def _boot(kernel: Kernel, command: list[str], timeout: float, output: BinaryIO, kvm: bool) -> Result:
+    share = REPOSITORY / ".cache" / "lab" / kernel.name
+    shutil.rmtree(share, ignore_errors=True)
+    share.mkdir(parents=True)
+    console = share / "console.log"
+    start = time.monotonic()
+    machine = subprocess.Popen(
+        _vng(kernel, share, command, kvm),
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    with console.open("wb") as log, (share / "output.log").open("w+b") as printed:
+        keeper = threading.Thread(target=shutil.copyfileobj, args=(machine.stdout, log, 1024), daemon=True)
+        keeper.start()
+        try:
+            while machine.poll() is None and time.monotonic() < start + timeout:
+                time.sleep(0.1)
+                _show(printed, output)
+            ended = machine.poll() is not None
+        finally:
+            _end(machine)
+        keeper.join(10)
+        _show(printed, output)
+    status = share / "status"
+    if status.exists():
+        return Result(int(status.read_text()), share, time.monotonic() - start)
+    how = f"the guest died (exit {machine.returncode})" if ended else f"no end after {timeout:.0f} s"
+    raise LabError(f"kernel {kernel.name}: {how}{_tail(console)}")
+
+
+def _vng(kernel: Kernel, share: Path, command: list[str], kvm: bool) -> list[str]:
+    vng = Path(sys.executable).with_name("vng")
+    if not vng.exists():
+        raise LabError("virtme-ng is not installed in this environment (make test does it)")
+    if shutil.which("qemu-system-x86_64") is None:
+        raise LabError("qemu-system-x86_64 is missing (Debian/Ubuntu: qemu-system-x86)")
+    guest = ["env", f"RETIS_PY_LAB_SHARE={share}", "bash", GUEST_SCRIPT, share, Path.cwd(), *command]
+    return [
+        str(vng),
+        "--run",
+        str(kernel.image),
+        "--verbose",
+        *([] if kvm else ["--disable-kvm"]),
+        "--disable-microvm",
+        "--memory",
+        MEMORY,
+        "--cpus",
+        str(CPUS),
+        "--user",
+        "root",
+        f"--rwdir={share}",
+        "--append",
+        "panic=-1 oops=panic nokaslr mitigations=off",
+        "--exec",
+        shlex.join(map(str, guest)),
+    ]
+
+
+def _show(printed: BinaryIO, output: BinaryIO) -> None:
+    """Pass on what the command printed since the last call.
+
+    It comes through a file: virtual serial ports need standard streams that can be opened again by name, which
+    pipes and sockets of a CI runner cannot.
+    """
+    if text := printed.read():
+        output.write(text)
+        output.flush()
+
+
+def _end(machine: subprocess.Popen) -> None:
+    """Nothing of the virtual machine outlives the call: it has a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(machine.pid, signal.SIGKILL)
+    machine.wait()
+
+
+def _tail(console: Path) -> str:
+    lines = console.read_text(errors="replace").splitlines()[-CONSOLE_TAIL:]
+    return f"; end of {console}:\n" + "\n".join(lines)
+
+
+@contextlib.contextmanager
+def lab_lock() -> Iterator[None]:
+    """Only one lab runs at a time: two emulated machines on two cores make every timeout a lottery."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "lab.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("lab: another lab is running, waiting for it to end", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _kvm_works(kernel: Kernel) -> bool:
+    """Whether a guest really boots with KVM here; nested or restricted set-ups offer /dev/kvm and then hang.
+
+    Tried once per host boot and remembered.
+    """
+    wish = os.environ.get("RETIS_PY_LAB_KVM")
+    if wish in ("0", "1"):
+        return wish == "1"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    host = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    memory = cache_dir() / "kvm"
+    if memory.exists() and memory.read_text().split()[0] == host:
+        return memory.read_text().split()[1] == "yes"
+    try:
+        works = _boot(kernel, ["true"], KVM_PATIENCE, sys.stderr.buffer, kvm=True).status == 0
+    except LabError:
+        works = False
+    memory.write_text(f"{host} {'yes' if works else 'no'}\n")
+    print(f"lab: KVM {'works' if works else 'does not boot a guest: using emulation'}", file=sys.stderr)
+    return works
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.boot")
+    parser.add_argument("kernel", choices=KERNELS)
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds in all (default: 1800)")
+    parser.add_argument("command", nargs="+", help="after --")
+    arguments = parser.parse_args()
+    try:
+        result = boot(fetch(arguments.kernel), arguments.command, arguments.timeout)
+    except (FetchError, LabError) as error:
+        sys.exit(f"lab: {error}")
+    sys.exit(result.status)
+
+
+if __name__ == "__main__":
+    main()
