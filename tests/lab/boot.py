@@ -6,11 +6,12 @@
 
 KERNEL is a key of `tests.lab.kernels.KERNELS` (6.1, 6.12, 7.2); it is downloaded when it is not there yet.
 The command runs as root in the current directory; its output is shown as it comes (stderr included) and its
-exit status is ours. The guest has BTF, tracefs, debugfs, bpffs, the usual network modules, IPv6 off, ``lo`` up
-and a writable /tmp. Files that must survive it go to ``$RETIS_PY_LAB_SHARE`` (``.cache/lab/KERNEL`` in the
-repository), where the kernel's console is too: ``console.log``.
+exit status is ours. The guest has BTF, tracefs, debugfs, bpffs, the usual network modules, ``lo`` up, IPv6
+off and a writable /tmp. Files that must survive it go to ``$RETIS_PY_LAB_SHARE`` (``.cache/lab/KERNEL`` in
+the repository), where the kernel's console is too: ``console.log``.
 
-One lab at a time: a second one waits for the first. ``RETIS_PY_LAB_KVM=0`` or ``1`` overrides the test for KVM.
+One lab at a time: a second one waits for the first. ``RETIS_PY_LAB_KVM=0`` or ``1`` overrides the test for
+KVM.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from typing import BinaryIO
 
 from tests.lab.kernels import KERNELS, FetchError, Kernel, cache_dir, fetch
 
-__all__ = ["LabError", "Result", "boot", "lab_lock"]
+__all__ = ["LabError", "Result", "boot", "lab_lock", "share_of"]
 
+#: the working tree: shared with the guest read-only, but for ``.cache/lab``
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUEST_SCRIPT = Path(__file__).with_name("guest.sh")
 #: room for LLVM, page cache of the shared root and a test suite
@@ -64,14 +66,21 @@ def boot(kernel: Kernel, command: list[str], timeout: float = 1800, output: Bina
         return _boot(kernel, command, timeout, output or sys.stdout.buffer, _kvm_works(kernel))
 
 
+def share_of(name: str) -> Path:
+    """The directory that kernel *name* can write to, emptied at every boot."""
+    return REPOSITORY / ".cache" / "lab" / name
+
+
 def _boot(kernel: Kernel, command: list[str], timeout: float, output: BinaryIO, kvm: bool) -> Result:
-    share = REPOSITORY / ".cache" / "lab" / kernel.name
+    share = share_of(kernel.name)
     shutil.rmtree(share, ignore_errors=True)
     share.mkdir(parents=True)
+    # a script: the kernel command line, which carries what the guest runs first, ends at 2,048 bytes
+    (share / "command").write_text(f"cd {shlex.quote(os.getcwd())} && {shlex.join(command)}\n")
     console = share / "console.log"
     start = time.monotonic()
     machine = subprocess.Popen(
-        _vng(kernel, share, command, kvm),
+        _vng(kernel, share, kvm),
         cwd=REPOSITORY,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"},
         stdin=subprocess.DEVNULL,
@@ -98,13 +107,12 @@ def _boot(kernel: Kernel, command: list[str], timeout: float, output: BinaryIO, 
     raise LabError(f"kernel {kernel.name}: {how}{_tail(console)}")
 
 
-def _vng(kernel: Kernel, share: Path, command: list[str], kvm: bool) -> list[str]:
+def _vng(kernel: Kernel, share: Path, kvm: bool) -> list[str]:
     vng = Path(sys.executable).with_name("vng")
     if not vng.exists():
         raise LabError("virtme-ng is not installed in this environment (make test does it)")
     if shutil.which("qemu-system-x86_64") is None:
         raise LabError("qemu-system-x86_64 is missing (Debian/Ubuntu: qemu-system-x86)")
-    guest = ["env", f"RETIS_PY_LAB_SHARE={share}", "bash", GUEST_SCRIPT, share, Path.cwd(), *command]
     return [
         str(vng),
         "--run",
@@ -122,15 +130,15 @@ def _vng(kernel: Kernel, share: Path, command: list[str], kvm: bool) -> list[str
         "--append",
         "panic=-1 oops=panic nokaslr mitigations=off",
         "--exec",
-        shlex.join(map(str, guest)),
+        shlex.join(["bash", str(GUEST_SCRIPT), str(share)]),
     ]
 
 
 def _show(printed: BinaryIO, output: BinaryIO) -> None:
     """Pass on what the command printed since the last call.
 
-    It comes through a file: virtual serial ports need standard streams that can be opened again by name, which
-    pipes and sockets of a CI runner cannot.
+    It comes through a file: virtual serial ports need standard streams that can be opened again by name,
+    which pipes and sockets of a CI runner cannot.
     """
     if text := printed.read():
         output.write(text)
