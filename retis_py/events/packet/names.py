@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ETHERTYPES", "PROTOCOLS", "ethertype_text", "protocol_text"]
+__all__ = ["ETHERTYPES", "PROTOCOLS", "TRUNCATED", "ethertype_text", "protocol_text", "unsupported"]
 
 ETHERTYPES = {
     0x0800: "IPv4",
@@ -56,3 +56,11 @@ def protocol_text(protocol: int) -> str:
     """``proto TCP (6)``, without the name where there is none."""
     name = PROTOCOLS.get(protocol)
     return f"proto ({protocol})" if name is None else f"proto {name} ({protocol})"
+
+#: ends a text whose packet ends too early
+TRUNCATED = "... (truncated or incomplete packet)"
+
+
+def unsupported(what: str) -> str:
+    """Ends a text where *what* cannot be decoded."""
+    return f"... ({what} not supported, use 'retis pcap')"

@@ -1,0 +1,123 @@
+"""IPv4 and IPv6."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from socket import AF_INET6, inet_ntoa, inet_ntop
+from struct import Struct
+
+from retis_py.events.packet.names import PROTOCOLS, TRUNCATED, protocol_text
+from retis_py.events.packet.transport import transport
+
+__all__ = ["ipv4", "ipv6"]
+
+_IPV4 = Struct("!BBHHHBBH4s4s").unpack_from
+_IPV6 = Struct("!IHBB16s16s").unpack_from
+_PORTS = Struct("!HH").unpack_from
+
+_ECN = ("", " ECT(1)", " ECT(0)", " CE")
+#: fragment flags: upstream's labels of the reserved bit (highest) and of MF (lowest) are swapped
+_FLAGS = ("", " [rsvd]", " [DF]", " [DF,rsvd]", " [+]", " [+,rsvd]", " [+,DF]", " [+,DF,rsvd]")
+#: protocols whose ports are shown with the addresses -> bytes of header needed
+_PORT_HEADERS = {6: 20, 17: 8, 132: 12}
+_PROTOCOL_TEXTS = {number: protocol_text(number) for number in PROTOCOLS}
+
+_EXTENSIONS = {
+    0: "Hopopt",
+    43: "Ipv6Route",
+    44: "Ipv6Frag",
+    50: "Esp",
+    51: "Ah",
+    60: "Ipv6Opts",
+    135: "MobilityHeader",
+    139: "Hip",
+    140: "Shim6",
+    253: "Test1",
+    254: "Test2",
+}
+_NO_NEXT_HEADER = 59
+
+
+def ipv4(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
+    """An IPv4 packet. Its total length ends it, so that Ethernet padding is ignored."""
+    if end - pos < 20:
+        return TRUNCATED
+    first, tos, total, ident, offset, ttl, protocol, _, src, dst = _IPV4(data, pos)
+    header = (first & 0xF) * 4
+    options = ""
+    if header > 20:
+        options = _ipv4_options(data[pos + 20 : min(pos + header, end)])
+    else:
+        header = 20
+    stop = min(end, pos + total)
+    start = pos + header
+    needed = _PORT_HEADERS.get(protocol)
+    if needed is not None and stop - start >= needed:
+        sport, dport = _PORTS(data, start)
+        ends = f"{inet_ntoa(src)}.{sport} > {inet_ntoa(dst)}.{dport}"
+    else:
+        ends = f"{inet_ntoa(src)} > {inet_ntoa(dst)}"
+    length = f" len {total}" if total else ""
+    proto = _PROTOCOL_TEXTS.get(protocol) or protocol_text(protocol)
+    return (
+        f"{ends} tos {tos >> 2:#x}{_ECN[tos & 3]} ttl {ttl} id {ident} off {(offset & 0x1FFF) * 8}"
+        f"{_FLAGS[offset >> 13]}{length}{options} {proto}"
+        f"{transport(data, protocol, start, stop, total - header, e, depth)}"
+    )
+
+
+def _ipv4_options(data: bytes) -> str:
+    names = []
+    pos = 0
+    while pos < len(data):
+        number = data[pos] & 0x1F
+        if number == 0 and not names:
+            break
+        names.append(f"Ipv4OptionNumber({number})")
+        if number == 0:
+            break
+        pos += 1 if number == 1 else max(data[pos + 1], 2) if pos + 1 < len(data) else 2
+    return f" opts [{','.join(names)}]"
+
+
+@lru_cache(maxsize=4096)
+def _ipv6_address(address: bytes) -> str:
+    text = inet_ntop(AF_INET6, address)
+    if "." in text and not text.startswith("::ffff:"):
+        # the C library also prints deprecated IPv4-compatible addresses with dots
+        return f"::{address[12] << 8 | address[13]:x}:{address[14] << 8 | address[15]:x}"
+    return text
+
+
+def ipv6(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
+    """An IPv6 packet."""
+    if end - pos < 40:
+        return TRUNCATED
+    word, total, protocol, ttl, src, dst = _IPV6(data, pos)
+    start = pos + 40
+    stop = min(end, start + total)
+    needed = _PORT_HEADERS.get(protocol)
+    if needed is not None and stop - start >= needed:
+        sport, dport = _PORTS(data, start)
+        text = f"{_ipv6_address(src)}.{sport} > {_ipv6_address(dst)}.{dport}"
+    else:
+        text = f"{_ipv6_address(src)} > {_ipv6_address(dst)}"
+    text += f"{_ECN[word >> 20 & 3]} ttl {ttl} label {word & 0xFFFFF:#x}"
+    if total:
+        text += f" len {total}"
+    if protocol == _NO_NEXT_HEADER:
+        return text
+    if protocol in _EXTENSIONS:
+        begin = start
+        names = []
+        while protocol in _EXTENSIONS:
+            names.append(_EXTENSIONS[protocol])
+            # upstream panics where the header is cut off, and takes ESP and AH for one of the same form
+            if stop - start < 2 or start + (data[start + 1] + 1) * 8 > stop:
+                return f"{text} exts [{','.join(names)}]{TRUNCATED}"
+            protocol = data[start]
+            start += (data[start + 1] + 1) * 8
+        text += f" exts [{','.join(names)}]"
+        total -= start - begin
+    proto = _PROTOCOL_TEXTS.get(protocol) or protocol_text(protocol)
+    return f"{text} {proto}{transport(data, protocol, start, stop, total, e, depth)}"
