@@ -45,24 +45,24 @@ def ipv4(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
     first, tos, total, ident, offset, ttl, protocol, _, src, dst = _IPV4(data, pos)
     header = (first & 0xF) * 4
     options = ""
+    start = pos + 20
     if header > 20:
-        options = _ipv4_options(data[pos + 20 : min(pos + header, end)])
-    else:
-        header = 20
-    stop = min(end, pos + total)
-    start = pos + header
+        options = _ipv4_options(data[start : min(pos + header, end)])
+        start = pos + header
+    length = total - header
+    stop = min(end, start + length) if length > 0 else start
     needed = _PORT_HEADERS.get(protocol)
     if needed is not None and stop - start >= needed:
         sport, dport = _PORTS(data, start)
         ends = f"{inet_ntoa(src)}.{sport} > {inet_ntoa(dst)}.{dport}"
     else:
         ends = f"{inet_ntoa(src)} > {inet_ntoa(dst)}"
-    length = f" len {total}" if total else ""
+    total_text = f" len {total}" if total else ""
     proto = _PROTOCOL_TEXTS.get(protocol) or protocol_text(protocol)
     return (
         f"{ends} tos {tos >> 2:#x}{_ECN[tos & 3]} ttl {ttl} id {ident} off {(offset & 0x1FFF) * 8}"
-        f"{_FLAGS[offset >> 13]}{length}{options} {proto}"
-        f"{transport(data, protocol, start, stop, total - header, e, depth)}"
+        f"{_FLAGS[offset >> 13]}{total_text}{options} {proto}"
+        f"{transport(data, protocol, start, stop, length, e, depth)}"
     )
 
 
@@ -77,7 +77,7 @@ def _ipv4_options(data: bytes) -> str:
         if number == 0:
             break
         pos += 1 if number == 1 else max(data[pos + 1], 2) if pos + 1 < len(data) else 2
-    return f" opts [{','.join(names)}]"
+    return f" opts [{','.join(names)}]" if names else ""
 
 
 @lru_cache(maxsize=4096)
@@ -110,14 +110,15 @@ def ipv6(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
     if protocol in _EXTENSIONS:
         begin = start
         names = []
-        while protocol in _EXTENSIONS:
+        while protocol in _EXTENSIONS and stop - start >= 2:
             names.append(_EXTENSIONS[protocol])
-            # upstream panics where the header is cut off, and takes ESP and AH for one of the same form
-            if stop - start < 2 or start + (data[start + 1] + 1) * 8 > stop:
-                return f"{text} exts [{','.join(names)}]{TRUNCATED}"
             protocol = data[start]
+            # upstream takes ESP and AH for headers of the same form
             start += (data[start + 1] + 1) * 8
-        text += f" exts [{','.join(names)}]"
+        if names:
+            text += f" exts [{','.join(names)}]"
+        if start > stop:
+            return text + TRUNCATED  # upstream panics
         total -= start - begin
     proto = _PROTOCOL_TEXTS.get(protocol) or protocol_text(protocol)
     return f"{text} {proto}{transport(data, protocol, start, stop, total, e, depth)}"

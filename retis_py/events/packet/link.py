@@ -95,9 +95,7 @@ def _macsec(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
     pos += 6
     sci = b""
     if tci & 0x08:
-        if end - pos < 8:
-            return TRUNCATED
-        sci = data[pos : pos + 8]
+        sci = data[pos : min(pos + 8, end)]
         pos += 8
     text = ""
     if e:
@@ -105,7 +103,9 @@ def _macsec(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
         text = f"an {association} pn {number} flags [{flags}]"
         if short_length:
             text += f" sl {short_length}"
-        if sci:
+        if tci & 0x08:
+            if pos > end:
+                return text + TRUNCATED
             text += f" sci 0x{sci.hex()}"
     if tci & 0x03:
         # encrypted, or changed: what follows is no ethertype

@@ -36,18 +36,18 @@ def sctp(data: bytes, pos: int, end: int, length: int) -> str:
     left = max(length - 12, 0)
     while end - pos >= 4:
         size = data[pos + 2] << 8 | data[pos + 3]
-        chunk = _chunk(data, pos, min(end, pos + max(size, 4)))
+        padded = size + 3 & ~3
+        chunk = _chunk(data, pos, min(end, pos + max(padded, 4)))
         if not chunk:
             return text + TRUNCATED
         text += f" [{chunk}]"
-        padded = max(size + 3 & ~3, 4)
-        pos += padded
+        pos += max(padded, 4)
         left = max(left - padded, 0)
     return text + TRUNCATED if left else text
 
 
 def _chunk(data: bytes, pos: int, end: int) -> str:
-    """The chunk of ``data[pos:end]``; '' if it is too short."""
+    """The chunk of ``data[pos:end]``, padding included; '' if it is too short."""
     kind, flags, have = data[pos], data[pos + 1], end - pos - 4
     pos += 4
     if kind == 0:
