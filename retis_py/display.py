@@ -1,0 +1,166 @@
+"""Event text: sections put together as upstream prints them.
+
+A section's text is its own (`Section.text`); here is what is between them: order, separators,
+indentation. The text of a section is remembered, since an event's device, task, buffer state and often
+its packet are those of another event just before: a look-up is several times faster than the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from retis_py.events.clock import Clock
+from retis_py.events.event import FILE_ORDER, BaseEvent, attribute
+from retis_py.events.section import PLAIN, Section, Style
+
+__all__ = ["TextRenderer", "series_to_text", "to_text"]
+
+#: texts remembered per kind of section, at most: together some tens of MB in the worst case
+_CACHE = 4096
+
+_KNOWN = frozenset(map(attribute, FILE_ORDER))
+
+
+class _Texts(dict[Any, str]):
+    """Section -> text, made when first asked for. Forgets everything when full: cheaper than keeping order."""
+
+    def __init__(self, make: Callable[[Any], str]) -> None:
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, section: Any) -> str:
+        if len(self) >= _CACHE:
+            self.clear()
+        text = self[section] = self.make(section)
+        return text
+
+
+def _indented(text: str, prefix: str) -> str:
+    """*text* below a line above, each line after *prefix*; empty lines stay empty."""
+    if "\n" not in text:
+        return f"\n{prefix}{text}"
+    lines = text.split("\n")
+    return "".join(f"\n{prefix}{line}" if line.strip() else "\n" for line in lines)
+
+
+class _Layout:
+    """Texts of sections at one indentation, each with what separates it from the text before."""
+
+    def __init__(self, style: Style, base: int) -> None:
+        self.style = style
+        self.base = base
+        #: what the first line of an event begins with
+        self.lead = " " * (base - 2) + "\u21b3 " if base else ""
+        self.task = _Texts(lambda task: f" {task.text(style)}")
+        self.inline = _Texts(lambda section: f" {section.text(style)}")
+        self.kernel = _Texts(self._kernel)
+        self.stack = _Texts(lambda kernel: self._block(kernel.stack_text(style), 4))
+        self.block = _Texts(lambda section: self._block(section.text(style), 2))
+        self.packet = _Texts(lambda packet: self._block(packet.text(style), 2))
+
+    def _kernel(self, kernel: Any) -> str:
+        return f" {kernel.text(self.style)}"
+
+    def _block(self, text: str, indentation: int) -> str:
+        if not text:
+            return ""
+        return _indented(text, " " * (self.base + indentation)) if self.style.multi_line else f" {text}"
+
+
+class TextRenderer:
+    """Makes the text of events, in order: with `Style.utc` a startup event sets the clock of those after it.
+
+    *clock* is what is known of the time before the first startup event.
+    """
+
+    def __init__(self, style: Style = PLAIN, clock: Clock | None = None) -> None:
+        self.style = style
+        self.clock = clock
+        self._first = _Layout(style, 0)
+        self._next = _Layout(style, 4)
+        self._extra: tuple[str, ...] | None = None
+
+    def event(self, event: Any) -> str:
+        """The text of one event, without the newline after it."""
+        return self._text(event, self._first)
+
+    def series(self, events: Iterable[Any]) -> str:
+        """The text of a series, without the newline after it."""
+        layout = self._first
+        texts = []
+        for event in events:
+            texts.append(self._text(event, layout))
+            layout = self._next
+        return "\n".join(texts)
+
+    def _text(self, event: Any, layout: _Layout) -> str:
+        common = event.common
+        if event.startup is not None and self.style.utc:
+            self.clock = Clock(event.startup.clock_monotonic_offset)
+        if common is None:
+            header = f"{layout.lead}(event without common section)"
+        else:
+            dates = self.style.utc and self.clock is not None
+            time = self.clock.utc(common.timestamp) if dates else common.timestamp
+            cpu = "" if common.smp_id is None else f" ({common.smp_id})"
+            header = f"{layout.lead}{time}{cpu}{'' if common.task is None else layout.task[common.task]}"
+        kernel = event.kernel
+        stack = ""
+        if kernel is not None:
+            header += layout.kernel[kernel]
+            if kernel.stack_trace:
+                stack = layout.stack[kernel]
+        elif event.userspace is not None:
+            header += layout.inline[event.userspace]
+        if event.tracking is not None:
+            header += f" {event.tracking.text(self.style)}"
+        elif event.skb_tracking is not None:
+            header += layout.inline[event.skb_tracking]
+        if event.skb_drop is not None:
+            header += layout.inline[event.skb_drop]
+        return header + stack + self._body(event, layout)
+
+    def _body(self, event: Any, layout: _Layout) -> str:
+        block = layout.block
+        text = "" if event.packet is None else layout.packet[event.packet]
+        if event.netns is not None:
+            text += block[event.netns]
+            if event.dev is not None:
+                text += layout.inline[event.dev]
+        elif event.dev is not None:
+            text += block[event.dev]
+        if event.skb is not None:
+            text += block[event.skb]
+        if event.ovs is not None:
+            text += block[event.ovs]
+        if event.ovs_detrace is not None:
+            text += block[event.ovs_detrace]
+        if event.nft is not None:
+            text += block[event.nft]
+        if event.ct is not None:
+            text += block[event.ct]
+        for section in self._extras(event):
+            text += block[section]
+        if event.startup is not None:
+            text += block[event.startup]
+        return text
+
+    def _extras(self, event: BaseEvent) -> list[Section]:
+        """Sections of *event* that upstream does not know."""
+        if self._extra is None:
+            self._extra = tuple(name for name in event.__struct_fields__ if name not in _KNOWN)
+        return [section for name in self._extra if (section := getattr(event, name)) is not None]
+
+
+def to_text(event: Any, style: Style = PLAIN, clock: Clock | None = None) -> str:
+    """The text of *event*, as ``retis print`` writes it, without the newline after it.
+
+    For many events use one `TextRenderer`.
+    """
+    return TextRenderer(style, clock).event(event)
+
+
+def series_to_text(events: Iterable[Any], style: Style = PLAIN, clock: Clock | None = None) -> str:
+    """The text of a series of events, as ``retis sort`` writes it, without the newline after it."""
+    return TextRenderer(style, clock).series(events)

@@ -1,0 +1,33 @@
+"""Monotonic times as dates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from retis_py.events.core import TimeSpec
+
+__all__ = ["Clock"]
+
+_EPOCH = datetime(1970, 1, 1)
+_SECOND = 1_000_000_000
+
+
+class Clock:
+    """Turns CLOCK_MONOTONIC nanoseconds into UTC dates, by the offset a startup event tells."""
+
+    def __init__(self, offset: TimeSpec) -> None:
+        #: CLOCK_REALTIME - CLOCK_MONOTONIC, in ns
+        self.offset = offset.nanoseconds()
+        self._second = -1
+        self._date = ""
+
+    def utc(self, timestamp: int) -> str:
+        """``YYYY-MM-DD HH:MM:SS.uuuuuu``, truncated to microseconds; plain ns beyond the years 1 to 9999."""
+        second, ns = divmod(timestamp + self.offset, _SECOND)
+        if second != self._second:
+            try:
+                self._date = (_EPOCH + timedelta(seconds=second)).isoformat(" ", "seconds")
+            except OverflowError:
+                return str(timestamp)
+            self._second = second
+        return f"{self._date}.{ns // 1000:06d}"
