@@ -1,20 +1,85 @@
 """Collector: what a collector's module says of itself.  BPF side: bpf/collectors/<name>.bpf.c
 
-A collector module holds, in this order: raw layouts, section types with their text, the collector. Nothing
-here or in a collector module may import from `retis_py.kernel`, `retis_py.process` or `retis_py.cli`.
+A collector module holds, in this order: raw layouts, section types with their text, the collector. Nothing here
+or in a collector module may import from `retis_py.kernel`, `retis_py.process` or `retis_py.cli`: the kernel is
+handed in, as a `Kernel`.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Protocol
 
-__all__ = ["Collector"]
+from retis_py.errors import RetisError
+from retis_py.events.raw import Raw
+
+__all__ = ["Collector", "Kernel", "Unavailable"]
+
+
+class Unavailable(RetisError):
+    """A collector cannot run here; the message is the reason. Fatal only if the collector was asked for."""
+
+
+class Kernel(Protocol):
+    """What a collector may ask of the running kernel (`retis_py.kernel.system.System`)."""
+
+    @property
+    def types(self) -> Any:
+        """`retis_py.kernel.btf.KernelTypes`"""
+
+    def config(self, option: str) -> str | None:
+        """Value of a CONFIG_ option, None if not known."""
+
+    def module_loaded(self, name: str) -> bool:
+        """Is kernel module *name* loaded?"""
+
+    def has_symbol(self, name: str) -> bool:
+        """Does the kernel have a function called *name*?"""
+
+    def release(self) -> tuple[int, int]:
+        """Version and patch level: for messages, never to decide what a structure looks like."""
 
 
 class Collector:
-    """One source of sections. Subclasses are listed, in hook order, in `retis_py.collectors.COLLECTORS`."""
+    """One source of sections. Subclasses are listed, in hook order, in `retis_py.collectors.COLLECTORS`.
+
+    An instance lives for one run: `check`, then `setup`, then everything else.
+    """
 
     #: name on the command line
     name: ClassVar[str]
     #: section types it can fill: `Section` classes, or a Union of those that share a key
     sections: ClassVar[tuple[Any, ...]] = ()
+    #: event section -> raw parts that fill it, in the order the hook adds them
+    layouts: ClassVar[Mapping[str, Mapping[str, type[Raw]]]] = {}
+    #: parameter types it can use: a probe with none of those of the enabled collectors is useless
+    reads: ClassVar[tuple[str, ...]] = ()
+    #: structs its BPF side reads: printed from BTF
+    structs: ClassVar[tuple[str, ...]] = ()
+    #: members of struct sk_buff its hook finds in scratch.skb: the range they span is copied at once
+    skb_members: ClassVar[tuple[str, ...]] = ()
+    #: names of its hooks, hook_<name>() in C; one that ends the event with a tail of bytes comes after all others
+    hooks: ClassVar[tuple[str, ...]] = ()
+    tail_hook: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self._defines: dict[str, int] = {}
+
+    def check(self, kernel: Kernel) -> None:
+        """Can it run here? Raises Unavailable with the reason."""
+
+    def setup(self, kernel: Kernel, options: Mapping[str, Any]) -> None:
+        """Read what it needs of the kernel and of the command line's *options*. Failing is fatal."""
+
+    def probes(self) -> Iterable[str]:
+        """Probes it needs, as on the command line."""
+        return ()
+
+    def defines(self) -> Mapping[str, int]:
+        """Macros its BPF side wants: kernel differences and options, decided before the text is compiled."""
+        return self._defines
+
+    def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        """The function that builds *section* from the values of the raw *parts*, in order; it returns the section,
+        or None to leave it out. Called once per combination of parts, not per event."""
+        raise NotImplementedError

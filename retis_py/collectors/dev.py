@@ -1,12 +1,21 @@
 """dev: the interface a packet was on.  BPF side: bpf/collectors/dev.bpf.c"""
 
-from typing import ClassVar, Optional
+from collections.abc import Callable
+from typing import Any, ClassVar, Optional
 
 from retis_py.collectors.base import Collector
+from retis_py.events.raw import Raw, char, u32
 from retis_py.events.section import U32, Section, Style
 from retis_py.events.visible import visible
+from retis_py.events.wire import text
 
 __all__ = ["Dev", "DevSection"]
+
+
+class DevRaw(Raw):
+    """Of struct net_device, IFNAMSIZ 16 (include/uapi/linux/if.h), and skb->skb_iif."""
+
+    _fields_ = [("name", char * 16), ("ifindex", u32), ("iif", u32)]
 
 
 class DevSection(Section):
@@ -31,3 +40,11 @@ class Dev(Collector):
 
     name = "dev"
     sections = (DevSection,)
+    layouts = {"dev": {"dev": DevRaw}}
+    reads = ("struct net_device *", "struct sk_buff *")
+    structs = ("net_device",)
+    skb_members = ("dev", "skb_iif")
+    hooks = ("dev",)
+
+    def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        return lambda name, ifindex, iif: DevSection(text(name), ifindex, iif or None)

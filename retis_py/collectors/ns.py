@@ -1,11 +1,19 @@
 """ns: the network namespace a packet was in.  BPF side: bpf/collectors/ns.bpf.c"""
 
-from typing import ClassVar, Optional
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Optional
 
-from retis_py.collectors.base import Collector
+from retis_py.collectors.base import Collector, Kernel
+from retis_py.events.raw import Raw, pad, u32, u64
 from retis_py.events.section import U32, U64, Section, Style
 
 __all__ = ["NetnsSection", "Ns"]
+
+
+class NsRaw(Raw):
+    """Of struct net: `net_cookie`, 0 where it does not exist, and `ns.inum`."""
+
+    _fields_ = [("cookie", u64), ("inum", u32), ("_pad", pad * 4)]
 
 
 class NetnsSection(Section, kw_only=True):
@@ -24,3 +32,18 @@ class Ns(Collector):
 
     name = "ns"
     sections = (NetnsSection,)
+    layouts = {"netns": {"ns": NsRaw}}
+    reads = ("struct net *", "struct sk_buff *", "struct net_device *")
+    structs = ("net", "net_device", "sock")
+    skb_members = ("dev", "sk")
+    hooks = ("ns",)
+
+    def setup(self, kernel: Kernel, options: Mapping[str, Any]) -> None:
+        # Linux commit 3d368ab87cf6 ("net: initialize net->net_cookie at netns setup") (in v5.12) made the cookie
+        # a plain member.
+        self._defines = {"HAVE_NET_COOKIE": int(kernel.types.vmlinux.has_member("net", "net_cookie"))}
+
+    def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        if self._defines["HAVE_NET_COOKIE"]:
+            return lambda cookie, inum: NetnsSection(cookie=cookie, inum=inum)
+        return lambda cookie, inum: NetnsSection(inum=inum)

@@ -1,12 +1,76 @@
 """skb: the packet, and the state of its socket buffer.  BPF side: bpf/collectors/skb.bpf.c"""
 
-from typing import ClassVar, Optional
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Optional
 
-from retis_py.collectors.base import Collector
+from retis_py.collectors.base import Collector, Kernel
 from retis_py.events.packet import ethertype_text, packet_text
+from retis_py.events.raw import Raw, pad, u8, u16, u32
 from retis_py.events.section import U8, U16, U32, Section, Style
 
 __all__ = ["PacketSection", "Skb", "SkbDataRef", "SkbGso", "SkbMeta", "SkbSection", "SkbVlanAccel"]
+
+
+_log = logging.getLogger(__name__)
+
+#: ``--skb-sections`` values, and those upstream still accepts though they mean nothing any more
+SKB_SECTIONS = ("all", "eth", "meta", "dataref", "gso")
+DEPRECATED_SECTIONS = ("arp", "ip", "tcp", "udp", "icmp", "packet", "vlan", "dev", "ns")
+
+
+class PacketRaw(Raw):
+    """Lengths in bytes; the captured bytes, an Ethernet frame, end the raw event."""
+
+    tail = "capture_len"
+    _fields_ = [("len", u32), ("capture_len", u32)]
+
+
+class VlanRaw(Raw):
+    """The tag the hardware took off: `proto` in host order, `dei` and `pcp` split from the TCI."""
+
+    _fields_ = [("proto", u16), ("vid", u16), ("pcp", u8), ("dei", u8), ("_pad", pad * 2)]
+
+
+class MetaRaw(Raw):
+    """Of struct sk_buff, as is."""
+
+    _fields_ = [
+        ("len", u32),
+        ("data_len", u32),
+        ("hash", u32),
+        ("csum", u32),
+        ("priority", u32),
+        ("ip_summed", u8),
+        ("csum_level", u8),
+        ("_pad", pad * 2),
+    ]
+
+
+class DataRefRaw(Raw):
+    """Low bytes of skb->users and skb_shared_info->dataref, and the flags that go with them."""
+
+    _fields_ = [
+        ("nohdr", u8),
+        ("cloned", u8),
+        ("fclone", u8),
+        ("users", u8),
+        ("dataref", u8),
+        ("_pad", pad * 3),
+    ]
+
+
+class GsoRaw(Raw):
+    """Of struct skb_shared_info, as is."""
+
+    _fields_ = [
+        ("size", u32),
+        ("segs", u32),
+        ("type", u32),
+        ("flags", u8),
+        ("nr_frags", u8),
+        ("_pad", pad * 2),
+    ]
 
 
 class PacketSection(Section):
@@ -135,3 +199,74 @@ class Skb(Collector):
 
     name = "skb"
     sections = (PacketSection, SkbSection)
+    layouts = {
+        "skb": {"skb_vlan": VlanRaw, "skb_meta": MetaRaw, "skb_data_ref": DataRefRaw, "skb_gso": GsoRaw},
+        "packet": {"skb_packet": PacketRaw},
+    }
+    reads = ("struct sk_buff *",)
+    structs = ("sk_buff", "skb_shared_info")
+    skb_members = (
+        *("len", "data_len", "mac_len", "protocol", "mac_header", "network_header", "transport_header"),
+        *("head", "data", "end", "users", "vlan_tci", "vlan_proto", "hash", "csum", "priority"),
+        *("ip_summed", "csum_level", "nohdr", "cloned", "fclone"),
+    )
+    hooks = ("skb",)
+    tail_hook = "skb_packet"
+
+    def setup(self, kernel: Kernel, options: Mapping[str, Any]) -> None:
+        wanted = set(options.get("skb_sections") or ())
+        for name in sorted(wanted.intersection(DEPRECATED_SECTIONS)):
+            gone = ": it is now a collector" if name in ("dev", "ns") else ""
+            _log.warning("Use of '%s' in --skb-sections is depreacted%s", name, gone)
+        has_member = kernel.types.vmlinux.has_member
+        self._defines = {
+            "SKB_META": int(bool(wanted & {"all", "meta"})),
+            "SKB_DATA_REF": int(bool(wanted & {"all", "dataref"})),
+            "SKB_GSO": int(bool(wanted & {"all", "gso"})),
+            # Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2) left vlan_all, a union of
+            # protocol and TCI, to say whether there is a tag.
+            "HAVE_VLAN_PRESENT": int(has_member("sk_buff", "vlan_present")),
+            "HAVE_GSO_FLAGS": int(has_member("skb_shared_info", "flags")),
+        }
+
+    def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        if section == "packet":
+            return PacketSection
+        return _skb_maker(parts)
+
+
+def _vlan(proto: int, vid: int, pcp: int, dei: int) -> SkbVlanAccel:
+    return SkbVlanAccel(proto, pcp, bool(dei), vid)
+
+
+def _meta(length: int, data_len: int, skb_hash: int, csum: int, priority: int, summed: int, level: int) -> SkbMeta:
+    return SkbMeta(length, data_len, skb_hash, summed, csum, level, priority)
+
+
+def _data_ref(nohdr: int, cloned: int, fclone: int, users: int, dataref: int) -> SkbDataRef:
+    return SkbDataRef(bool(nohdr), bool(cloned), fclone, users, dataref)
+
+
+def _gso(size: int, segs: int, kind: int, flags: int, frags: int) -> SkbGso:
+    return SkbGso(flags, frags, size, segs, kind)
+
+
+#: raw part -> field of SkbSection, how many raw values it has, what makes it
+_SKB_FIELDS: dict[str, tuple[str, int, Callable[..., Any]]] = {
+    "skb_vlan": ("vlan_accel", 4, _vlan),
+    "skb_meta": ("meta", 7, _meta),
+    "skb_data_ref": ("data_ref", 5, _data_ref),
+    "skb_gso": ("gso", 5, _gso),
+}
+
+
+def _skb_maker(parts: tuple[str, ...]) -> Callable[..., SkbSection]:
+    """A function from the values of *parts*, one after the other, to the section."""
+    if parts == ("skb_meta",):
+        return lambda *values: SkbSection(meta=_meta(*values))
+    cuts, at = [], 0
+    for part in parts:
+        field, count, make = _SKB_FIELDS[part]
+        cuts.append((field, make, at, at + count))
+        at += count
+    return lambda *v: SkbSection(**{field: make(*v[start:end]) for field, make, start, end in cuts})

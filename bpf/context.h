@@ -1,0 +1,53 @@
+/* Context of a hit: what is known of it before any collector runs. */
+
+enum { ARGS_MAX = 6 };
+
+struct context {
+	void *bpf;			/* the program's own context, for helpers that want it */
+	u64 timestamp;			/* ns, CLOCK_MONOTONIC: of the hit */
+	struct sk_buff *skb;		/* NULL if the probe has none */
+	struct net_device *dev;
+	struct net *net;
+	s32 drop_reason;
+	u8 has_drop_reason;
+	u8 tracked;			/* `orig_head` and `first_seen` are set */
+	u16 probe;			/* index into the run's probes */
+	unsigned char *head;		/* skb->head */
+	u64 orig_head;
+	u64 first_seen;
+};
+
+/* The few members of an sk_buff that decide whether a hit matters, read at once: one bounded copy of [SKB_FIRST,
+ * SKB_END), offsets from BTF, in place of a helper call per member. */
+struct skb_brief {
+	u8 bytes[SKB_END - SKB_FIRST];
+} __attribute__((aligned(8)));
+
+#define BRIEF(brief, member)                                                   \
+	(*(typeof(((struct sk_buff *)0)->member) *)                            \
+	 ((brief)->bytes + __builtin_offsetof(struct sk_buff, member) - SKB_FIRST))
+
+static __always_inline int read_brief(struct skb_brief *brief, struct sk_buff *skb)
+{
+	return bpf_probe_read_kernel(brief->bytes, sizeof(brief->bytes),
+				     (void *)skb + SKB_FIRST);
+}
+
+/* include/linux/skbuff.h, skb_mac_header_was_set(); a header that coincides with a valid network header and has no
+ * length is not there (sk_buff on the way out, before dev_hard_header()). */
+static __always_inline int has_mac(u16 mac, u16 network, u32 mac_len)
+{
+	return mac != HEADER_UNSET &&
+	       !(network != HEADER_UNSET && network == mac && mac_len == 0);
+}
+
+static __always_inline int has_network(u16 mac, u16 network, u32 mac_len)
+{
+	return network != HEADER_UNSET && network != 0 &&
+	       !(mac != HEADER_UNSET && network == mac && mac_len != 0);
+}
+
+static __always_inline int has_transport(u16 transport, u16 network)
+{
+	return transport != HEADER_UNSET && transport != 0 && transport != network;
+}

@@ -1,0 +1,57 @@
+/* Core of every run: kernel reads, settings, and the losses that must not go unseen.
+ *
+ * What comes before this file in the text of a run: <linux/types.h>, the kernel's own types printed from BTF, and
+ * macros for what is decided before compiling (HAVE_..., SKB_..., TRACKING_...; `retis collect --show-bpf` shows them).
+ */
+
+/* Reads one member through a kernel pointer; a failed read gives 0 (the helper clears what it cannot fill). */
+#define READ(place)                                                            \
+	({                                                                     \
+		typeof(place) value_;                                          \
+		bpf_probe_read_kernel(&value_, sizeof(value_),                 \
+				      (const void *)&(place));                 \
+		value_;                                                        \
+	})
+
+/* Makes the compiler check and use a number in one and the same 64-bit register, or the verifier loses track. */
+#define OPAQUE(number) asm volatile("" : "+r"(number))
+
+/* include/linux/skbuff.h: a header offset that was never set */
+#define HEADER_UNSET ((u16)~0U)
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define ntohs(value) ((u16)__builtin_bswap16(value))	/* its own inverse, as is the next */
+#define ntohl(value) ((u32)__builtin_bswap32(value))
+#else
+#define ntohs(value) ((u16)(value))
+#define ntohl(value) ((u32)(value))
+#endif
+
+#define ETH_HLEN 14	/* include/uapi/linux/if_ether.h */
+
+/* What user space tells the programs while they run. */
+struct settings {
+	/* set after the last attach, cleared before the first detach: no event from half a set of probes */
+	u32 enabled;
+	/* tracked packets whose head is about to change: while 0, nobody looks for them (bpf/tracking.h) */
+	u32 expanding;
+};
+BPF_ARRAY(settings, struct settings, 1);
+
+/* Why something is missing, counted per probe and per CPU. Keep in step with retis_py/kernel/losses.py. */
+enum loss {
+	LOSS_BUFFER_FULL,	/* perf buffer without room */
+	LOSS_NESTED,		/* more probes within probes than there is scratch memory for */
+	LOSS_UNTRACKED,		/* tracking map full: reported, but without identity */
+	LOSSES,
+};
+BPF_PERCPU_ARRAY(losses, u64, MAX_PROBES * LOSSES);
+
+static __always_inline void count_loss(u16 probe, enum loss why)
+{
+	u32 key = probe * LOSSES + why;
+	u64 *count = losses.lookup(&key);
+
+	if (count)
+		(*count)++;
+}

@@ -1,0 +1,88 @@
+/* One hit of a kernel probe, from the context its program built to the event submitted, in this order: enabled flag,
+ * filter, tracking, sections, submit, end of tracking. An unmatched hit costs a copy of a few header offsets, a lookup
+ * and the filter. */
+
+enum hit_flags {
+	HIT_SILENT = 1 << 8,	/* tracking only: the user did not ask for events of this probe */
+	HIT_STACK = 1 << 9,	/* with a stack trace */
+};
+
+#if HAVE_STACK
+BPF_STACK_TRACE(stacks, STACK_ENTRIES);
+
+static __always_inline void add_stack(struct scratch *s, struct context *ctx)
+{
+	struct stack_raw *e = section(s, SECTION_STACK, sizeof(*e));
+
+	if (e)
+		e->id = stacks.get_stackid(ctx->bpf, BPF_F_FAST_STACK_CMP);
+}
+#endif
+
+static __always_inline void report(struct context *ctx, u32 flags)
+{
+	u32 zero = 0, at, sections;
+	volatile u32 *depth = level.lookup(&zero);
+	struct scratch *s;
+
+	if (!depth)
+		return;
+	at = *depth;
+	s = scratch.lookup(&at);
+	if (!s) {
+		count_loss(ctx->probe, LOSS_NESTED);
+		return;
+	}
+	*depth = at + 1;
+	begin_event(s, ctx);
+#if HAVE_STACK
+	if (flags & HIT_STACK)
+		add_stack(s, ctx);
+#endif
+	run_hooks(s, ctx);
+	sections = s->event.header.sections & ~(1U << SECTION_STACK);
+	if (sections)	/* nothing to say, no event */
+		submit_event(s, ctx);
+	*depth = at;
+}
+
+static __always_inline int hit(struct context *ctx, u32 flags)
+{
+	struct tracking_info *info = NULL;
+	struct skb_brief brief;
+	struct settings *set;
+	u32 zero = 0;
+
+	set = settings.lookup(&zero);
+	if (!set || !set->enabled)
+		return 0;
+	if (ctx->skb) {
+		if (read_brief(&brief, ctx->skb))
+			return 0;
+		ctx->head = BRIEF(&brief, head);
+		info = find_tracking(ctx->skb, ctx->head, set);
+		if (!info && !(packet_matches(&brief) && meta_matches(ctx->skb)))
+			return 0;
+		ctx->timestamp = bpf_ktime_get_ns();
+		track(ctx, set, info, flags);
+	} else {
+		if (HAVE_FILTER)	/* nothing to match: not what was asked for */
+			return 0;
+		ctx->timestamp = bpf_ktime_get_ns();
+	}
+	if (!(flags & HIT_SILENT))
+		report(ctx, flags);
+	if (flags & TRACK_FREE)
+		untrack(ctx);
+	return 0;
+}
+
+/* A hit of a function that only matters to tracking because it frees the packet's data. */
+static __always_inline int hit_free(struct context *ctx)
+{
+	u64 key;
+
+	bpf_probe_read_kernel(&key, sizeof(key), (void *)ctx->skb + SKB_HEAD);
+	tracking.delete(&key);
+	return 0;
+}

@@ -1,0 +1,2 @@
+/* BCC includes its own copy, as bcc/bpf.h. */
+#include <linux/types.h>

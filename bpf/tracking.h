@@ -1,0 +1,90 @@
+/* Tracking: gives a packet its identity, and keeps it while its data lives.
+ *
+ * A packet is known by (skb->head when first seen, time of that). Clones share head, so they share the identity; a
+ * copy has a new head and is a new packet. When pskb_expand_head() is about to replace head, the entry is put under
+ * the address of the sk_buff as well, and moves to the new head at the next hit.
+ */
+
+struct tracking_info {
+	u64 orig_head;
+	u64 timestamp;		/* ns, of the first hit */
+	u64 last_seen;		/* ns: the garbage collector's measure (retis_py/kernel/tracking.py) */
+};
+
+#if REDUCED
+/* Without kprobes some frees go unseen: the oldest entries make room. */
+BPF_TABLE("lru_hash", u64, struct tracking_info, tracking, TRACKING_ENTRIES);
+#else
+BPF_HASH(tracking, u64, struct tracking_info, TRACKING_ENTRIES);
+#endif
+
+/* What a probed function does to the packet's data; constants of each program. */
+enum tracking_flags {
+	TRACK_FREE = 1,		/* frees the data: the identity ends after the hit */
+	TRACK_PARTIAL = 2,	/* TRACK_FREE, if the second argument is true: kfree_skb_partial() */
+	TRACK_EXPAND = 4,	/* replaces head: pskb_expand_head() */
+	TRACK_NEVER_NEW = 8,	/* may run after the data was released: report a known identity, never begin one */
+};
+
+static __always_inline struct tracking_info *
+find_tracking(struct sk_buff *skb, unsigned char *head, struct settings *set)
+{
+	u64 key = (u64)head, skb_key = (u64)skb;
+	struct tracking_info *info, moved;
+
+	info = tracking.lookup(&key);
+	if (info || !set->expanding)
+		return info;
+	info = tracking.lookup(&skb_key);
+	if (!info)
+		return NULL;
+	moved = *info;
+	tracking.update(&key, &moved);
+	tracking.delete(&skb_key);
+	lock_xadd(&set->expanding, -1);
+	return tracking.lookup(&key);
+}
+
+/* Entry step, for packets that passed the filters. */
+static __always_inline void
+track(struct context *ctx, struct settings *set, struct tracking_info *info, u32 flags)
+{
+	struct tracking_info fresh = {};
+	u64 key = (u64)ctx->head, skb_key = (u64)ctx->skb;
+
+	if (!key)
+		return;
+	if (info) {
+		info->last_seen = ctx->timestamp;
+		fresh.orig_head = info->orig_head;
+		fresh.timestamp = info->timestamp;
+	} else {
+		if (flags & TRACK_NEVER_NEW)
+			return;
+		fresh.orig_head = key;
+		fresh.timestamp = ctx->timestamp;
+	}
+	fresh.last_seen = ctx->timestamp;
+	if (!info && tracking.insert(&key, &fresh)) {
+		/* full, unless another CPU came first */
+		info = tracking.lookup(&key);
+		if (!info) {
+			count_loss(ctx->probe, LOSS_UNTRACKED);
+			return;
+		}
+		fresh.orig_head = info->orig_head;
+		fresh.timestamp = info->timestamp;
+	}
+	if (flags & TRACK_EXPAND && !tracking.insert(&skb_key, &fresh))
+		lock_xadd(&set->expanding, 1);
+	ctx->orig_head = fresh.orig_head;
+	ctx->first_seen = fresh.timestamp;
+	ctx->tracked = 1;
+}
+
+static __always_inline void untrack(struct context *ctx)
+{
+	u64 key = (u64)ctx->head;
+
+	tracking.delete(&key);
+}

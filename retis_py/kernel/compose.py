@@ -1,0 +1,216 @@
+"""Compose: the C text of a run, a pure function of what was decided before.
+
+Pieces of bpf/ follow one another under ``#line``, macros carry the decisions, and each *shape* of probe gets one
+program: probes that find their arguments at the same places share the text and the compiled code, and differ by one
+constant, `PROBE_ID`, which `retis_py.kernel.session` sets in each copy that it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from retis_py.collectors.base import Collector
+from retis_py.filters.packet import PacketFilter
+from retis_py.kernel.btf import Btf, Kind
+from retis_py.paths import bpf_dir
+
+__all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types"]
+
+#: stands for the probe's index in compiled code
+PROBE_ID = 0x7E715C0D
+
+# bpf/tracking.h, bpf/hit.h
+TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW = 1, 2, 4, 8
+HIT_SILENT, HIT_STACK = 1 << 8, 1 << 9
+HIT_FREE_ONLY = 1 << 10  # hit_free(): not a flag in C
+
+#: `Shape.drop_reason` of skb:kfree_skb on a kernel without drop reasons (before v5.17)
+NO_REASONS = -2
+
+#: what bpf/context.h reads of every sk_buff
+_BRIEF = ("len", "data_len", "mac_len", "mac_header", "network_header", "head", "data")
+_LINKED = ("sk_buff", "pt_regs")
+
+
+class Shape(NamedTuple):
+    """Everything a program of a probe type depends on: argument positions (-1: none) and flags."""
+
+    type: str
+    skb: int = -1
+    dev: int = -1
+    net: int = -1
+    drop_reason: int = -1
+    flags: int = 0
+
+    def function(self, number: int) -> str:
+        """Name of its program, the *number*-th of the run."""
+        return f"{self.type}_{number}"
+
+
+class Run(NamedTuple):
+    """What a C text is made from."""
+
+    collectors: Sequence[Collector]
+    shapes: Sequence[Shape]
+    packet_filter: PacketFilter | None
+    #: ``KernelTypes.vmlinux.dump_c`` of `kernel_types`, and `kernel_macros`
+    types: str
+    macros: Mapping[str, int]
+    max_probes: int
+    tracking_entries: int = 8192
+    reduced: bool = False
+
+
+def kernel_types(collectors: Iterable[Collector]) -> list[str]:
+    """The structs a run needs from BTF."""
+    return list(dict.fromkeys([*_LINKED, *(name for c in collectors for name in c.structs)]))
+
+
+def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
+    """First byte of struct sk_buff that *members* touch, and first behind them; those that are not there aside."""
+    skb = btf.find("sk_buff", Kind.STRUCT) or 0
+    first, end = btf.type(skb).ref, 0
+    for name in members:
+        member = btf.member(skb, name)
+        if member is None:
+            continue
+        size = 8 if member.bits else btf.size(member.type_id)
+        first = min(first, member.offset // 8)
+        end = max(end, member.offset // 8 + size)
+    return first // 8 * 8, min(-(-end // 8) * 8, btf.type(skb).ref)
+
+
+def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
+    """Where the members of struct sk_buff that are copied at once begin and end on this kernel."""
+    first, end = _span(btf, _BRIEF)
+    wanted = [*_BRIEF, *(name for c in collectors for name in c.skb_members)]
+    copy_first, copy_end = _span(btf, wanted)
+    return {
+        "SKB_FIRST": first,
+        "SKB_END": end,
+        "SKB_COPY_FIRST": copy_first,
+        "SKB_COPY_END": copy_end,
+        "SKB_HEAD": btf.offset_of("sk_buff", "head"),
+        "SKB_SIZE": btf.size_of("sk_buff") or 0,
+    }
+
+
+def _source(name: str) -> str:
+    return f'#line 1 "bpf/{name}"\n{(bpf_dir() / name).read_text()}'
+
+
+_PACKET_FILTER = '#line 1 "packet filter"\n'
+_META_FILTER = """#line 1 "meta filter"
+static __always_inline int meta_matches(struct sk_buff *skb)
+{
+	return 1;
+}
+"""
+
+
+def _run_hooks(collectors: Sequence[Collector]) -> str:
+    """run_hooks(): all hooks, in the order of the list of collectors, tails last."""
+    calls = [name for c in collectors for name in c.hooks] + [c.tail_hook for c in collectors if c.tail_hook]
+    needs_skb = any(c.skb_members for c in collectors)
+    lines = [
+        '#line 1 "hooks"',
+        "static __always_inline void run_hooks(struct scratch *s, struct context *ctx)",
+        "{",
+    ]
+    if needs_skb:
+        lines += [
+            "\tif (ctx->skb && bpf_probe_read_kernel((void *)&s->skb + SKB_COPY_FIRST,",
+            "\t\t\t\t\t      SKB_COPY_END - SKB_COPY_FIRST,",
+            "\t\t\t\t\t      (void *)ctx->skb + SKB_COPY_FIRST))",
+            "\t\treturn;",
+        ]
+    lines += [f"\thook_{name}(s, ctx);" for name in calls]
+    return "\n".join([*lines, "}", ""])
+
+
+_PARAMETER = {
+    "kprobe": "struct pt_regs *regs",
+    "kretprobe": "struct pt_regs *regs",
+    "raw_tracepoint": "struct bpf_raw_tracepoint_args *regs",
+}
+
+
+def _program(shape: Shape, number: int) -> str:
+    """The C function of a shape."""
+
+    def arg(index: int) -> str:
+        return f"kept.args[{index}]" if shape.type == "kretprobe" else f"{shape.type}_arg(regs, {index})"
+
+    lines = [f"int {shape.function(number)}({_PARAMETER[shape.type]})", "{"]
+    if shape.type == "kretprobe":
+        lines.append("\tstruct entry_args kept;")
+    lines += ["\tstruct context ctx = { .bpf = regs, .probe = probe_id() };", ""]
+    if shape.type == "kretprobe":
+        lines += ["\tif (!take_args(regs, &kept))", "\t\treturn 0;"]
+    for place, index in (("skb", shape.skb), ("dev", shape.dev), ("net", shape.net)):
+        if index >= 0:
+            lines.append(f"\tctx.{place} = (void *){arg(index)};")
+    if shape.skb >= 0:
+        lines += ["\tif (!ctx.skb)", "\t\treturn 0;"]
+    if shape.drop_reason == NO_REASONS:
+        lines += ["\tctx.drop_reason = -1;", "\tctx.has_drop_reason = 1;"]
+    elif shape.drop_reason >= 0:
+        lines += [f"\tctx.drop_reason = {arg(shape.drop_reason)};", "\tctx.has_drop_reason = 1;"]
+    if shape.flags & TRACK_PARTIAL:
+        lines += [f"\tif (!(u8){arg(1)})\t/* head_stolen */"]
+        silent = shape.flags & (HIT_SILENT | HIT_FREE_ONLY)
+        lines += ["\t\treturn 0;" if silent else f"\t\treturn hit(&ctx, {shape.flags & ~TRACK_FREE});"]
+    call = "hit_free(&ctx)" if shape.flags & HIT_FREE_ONLY else f"hit(&ctx, {shape.flags})"
+    return "\n".join([*lines, f"\treturn {call};", "}", ""])
+
+
+_PROBE_ID = f"""#line 1 "programs"
+/* The index of the probe, set in each loaded copy of a program; asm hides it from the optimizer until then. */
+static __always_inline u16 probe_id(void)
+{{
+	u64 id;
+
+	asm volatile("%0 = {PROBE_ID:#x}" : "=r"(id));
+	return id;
+}}
+"""
+
+
+def compose(run: Run, show_types: bool = True) -> str:
+    """The C text of *run*; without *show_types*, what BTF printed is left out (for reading, not for compiling)."""
+    kinds = {shape.type for shape in run.shapes}
+    macros = {
+        **run.macros,
+        "MAX_PROBES": run.max_probes,
+        "TRACKING_ENTRIES": run.tracking_entries,
+        "REDUCED": int(run.reduced),
+        "STACK_ENTRIES": 1024,
+        "HAVE_STACK": int(any(shape.flags & HIT_STACK for shape in run.shapes)),
+        "HAVE_PACKET_FILTER": int(run.packet_filter is not None),
+        "HAVE_FILTER": int(run.packet_filter is not None),
+        "PACKET_BYTES": run.packet_filter.bulk if run.packet_filter else 8,
+    }
+    for collector in run.collectors:
+        macros.update(collector.defines())
+    types = run.types if show_types else "/* ... the kernel's types, printed from BTF ... */\n"
+    parts = [
+        "#include <linux/types.h>\n",
+        f'#line 1 "kernel types"\n{types}',
+        '_Static_assert(sizeof(struct sk_buff) == SKB_SIZE, "struct sk_buff differs from BTF");\n'
+        '_Static_assert(__builtin_offsetof(struct sk_buff, head) == SKB_HEAD, "sk_buff.head differs from BTF");\n',
+        *(_source(name) for name in ("layouts.h", "core.h", "context.h", "event.h", "tracking.h", "packet.h")),
+        _PACKET_FILTER + (run.packet_filter.text if run.packet_filter else ""),
+        _META_FILTER,
+        _source("filter.h"),
+        *(_source(f"collectors/{c.name.replace('-', '_')}.bpf.c") for c in run.collectors),
+        _run_hooks(run.collectors),
+        _source("hit.h"),
+        *(_source(f"probes/{kind}.bpf.c") for kind in sorted(kinds)),
+        _PROBE_ID,
+        *(_program(shape, number) for number, shape in enumerate(run.shapes)),
+    ]
+    if "kretprobe" in kinds:
+        parts.append("int kretprobe_entry(struct pt_regs *regs)\n{\n\treturn keep_args(regs);\n}\n")
+    head = "".join(f"#define {name} {value}\n" for name, value in macros.items())
+    return head + "\n".join(parts)

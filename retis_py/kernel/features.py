@@ -1,0 +1,68 @@
+"""What this kernel, and our rights on it, allow: asked for, never concluded from a version."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from retis_py.errors import KernelError
+
+__all__ = ["check_rights", "has_kprobes", "lockdown"]
+
+_log = logging.getLogger(__name__)
+
+# include/uapi/linux/capability.h
+_CAP_SYS_ADMIN, _CAP_SYSLOG, _CAP_PERFMON, _CAP_BPF = 21, 34, 38, 39
+
+
+def _capabilities(status: Path = Path("/proc/self/status")) -> int:
+    for line in status.read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def check_rights() -> None:
+    """Raises KernelError for the first right that is missing; warns in an unprivileged user namespace."""
+    if os.stat("/proc").st_uid != 0:
+        _log.warning("Likely in an unprivileged user namespace: BPF calls may fail with EPERM")
+    held = _capabilities()
+    hint = "run as root, or: setcap cap_sys_admin,cap_bpf,cap_perfmon,cap_syslog=ep on the interpreter"
+    if not held >> _CAP_SYS_ADMIN & 1:
+        raise KernelError("Retis does not have CAP_SYS_ADMIN: can't load BPF programs.", hint)
+    if not held >> _CAP_BPF & 1:
+        raise KernelError("Retis does not have CAP_BPF: can't install probes.", hint)
+
+
+def can_read_addresses() -> bool:
+    """May we see addresses in /proc/kallsyms? kernel/kallsyms.c, kallsyms_show_value()"""
+    if _capabilities() >> _CAP_SYSLOG & 1:
+        return True
+    try:
+        paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+        restrict = int(Path("/proc/sys/kernel/kptr_restrict").read_text())
+    except (OSError, ValueError):
+        return False
+    return paranoid <= 0 and restrict == 0
+
+
+def has_kprobes() -> bool:
+    """Can a program be attached to a kprobe? The perf PMU of that name, or the file that came before it, says so."""
+    return any(
+        Path(path).exists()
+        for path in (
+            "/sys/bus/event_source/devices/kprobe/type",
+            "/sys/kernel/tracing/kprobe_events",
+            "/sys/kernel/debug/tracing/kprobe_events",
+        )
+    )
+
+
+def lockdown(path: Path = Path("/sys/kernel/security/lockdown")) -> str:
+    """``none``, ``integrity`` or ``confidentiality``; ``none`` too where it cannot be told."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return "none"
+    return text[text.find("[") + 1 : text.find("]")] if "[" in text else "none"

@@ -1,0 +1,139 @@
+"""Probes: what ``-p`` says, and which functions and tracepoints that is on this kernel."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from retis_py.errors import ProbeError
+from retis_py.kernel.btf import Parameter
+from retis_py.kernel.system import System
+
+__all__ = ["Probe", "Spec", "parse", "resolve"]
+
+_log = logging.getLogger(__name__)
+
+#: words that begin a probe -> probe type
+TYPES = {
+    "kprobe": "kprobe",
+    "k": "kprobe",
+    "kretprobe": "kretprobe",
+    "kr": "kretprobe",
+    "raw_tracepoint": "raw_tracepoint",
+    "tp": "raw_tracepoint",
+}
+#: probe type -> how its names begin
+_SHORT = {"kprobe": "kprobe", "kretprobe": "kretprobe", "raw_tracepoint": "tp"}
+OPTIONS = ("stack",)
+
+
+class Spec(NamedTuple):
+    """A probe as asked for: ``[TYPE:]TARGET[/OPTION...]``; the target may hold ``*``."""
+
+    type: str
+    target: str
+    options: frozenset[str]
+    text: str
+
+
+class Probe(NamedTuple):
+    """A probe that can be attached."""
+
+    type: str
+    #: function, or ``group:name``
+    symbol: str
+    parameters: tuple[Parameter, ...]
+    options: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """``kprobe:ip_rcv``, ``tp:skb:kfree_skb``"""
+        return f"{_SHORT[self.type]}:{self.symbol}"
+
+    @property
+    def attach_name(self) -> str:
+        """What the kernel is told: a tracepoint's group is not part of it."""
+        return self.symbol.rpartition(":")[2]
+
+    def position(self, *types: str) -> int:
+        """Index of the first parameter of one of *types*, -1 if there is none."""
+        return next((i for i, parameter in enumerate(self.parameters) if parameter.type in types), -1)
+
+
+def parse(text: str) -> Spec:
+    """Read one ``-p`` argument."""
+    target, slash, tail = text.partition("/")
+    options = tail.split("/") if slash else []
+    if "" in options:
+        raise ProbeError("Empty options are not allowed. Check your option list doesn't terminate with '/'.")
+    for option in options:
+        if option not in OPTIONS:
+            raise ProbeError(f"'{option}' is an invalid probe option.", hint=f"there is: {', '.join(OPTIONS)}")
+    if len(set(options)) != len(options):
+        raise ProbeError(f"duplicate options detected in {tail}.")
+    word, colon, rest = target.partition(":")
+    if not colon:
+        kind, rest = "kprobe", target
+    elif word in TYPES:
+        kind = TYPES[word]
+    elif ":" not in rest:
+        kind, rest = "raw_tracepoint", target
+    else:
+        raise ProbeError(
+            f"Invalid TYPE {word}. See the help.", hint="a probe is [kprobe:|kretprobe:|tp:]TARGET[/OPTION]"
+        )
+    return Spec(kind, rest, frozenset(options), text)
+
+
+def _matching(target: str, names: Collection[str]) -> list[str]:
+    if "*" not in target:
+        return [target] if target in names else []
+    pattern = re.compile(".*".join(re.escape(part) for part in target.split("*")))
+    return sorted(name for name in names if pattern.fullmatch(name))
+
+
+def _candidates(spec: Spec, system: System) -> list[str]:
+    """Names that *spec* may mean, by what tracefs lists; what it cannot say is left to BTF."""
+    tracepoint = spec.type == "raw_tracepoint"
+    names = system.tracefs.events if tracepoint else system.tracefs.functions
+    if names is not None:
+        return _matching(spec.target, names)
+    if "*" in spec.target:
+        what = "events" if tracepoint else "functions"
+        raise ProbeError(
+            f"Could not get matching {what} as Retis can't access files in tracefs",
+            hint="mount it (mount -t tracefs tracefs /sys/kernel/tracing) or name the probes without '*'",
+        )
+    if tracepoint and (spec.target.count(":") != 1 or not all(spec.target.split(":"))):
+        return []
+    return [spec.target]
+
+
+def _suggest(spec: Spec, system: System) -> str | None:
+    names = system.tracefs.events if spec.type == "raw_tracepoint" else system.tracefs.functions
+    close = difflib.get_close_matches(spec.target, list(names or ()), n=1, cutoff=0.8)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def resolve(spec: Spec, system: System) -> list[Probe]:
+    """All probes *spec* means on this kernel; raises ProbeError if there is none."""
+    if spec.type != "raw_tracepoint" and not system.kprobes:
+        raise ProbeError(
+            f"probe {spec.text}: this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)",
+            hint="tracepoints work (-p tp:group:name); `make demo` shows all probe types in a VM",
+        )
+    found = []
+    for name in _candidates(spec, system):
+        if spec.type == "raw_tracepoint":
+            parameters = system.types.tracepoint(name.rpartition(":")[2])
+        else:
+            parameters = system.function(name)
+        if parameters is not None:
+            found.append(Probe(spec.type, name, tuple(parameters), spec.options))
+    if not found:
+        what = "tracepoint" if spec.type == "raw_tracepoint" else "traceable function"
+        raise ProbeError(f"Could not find a {what} matching '{spec.target}'", hint=_suggest(spec, system))
+    return found

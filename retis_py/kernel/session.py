@@ -1,0 +1,192 @@
+"""Session: the BPF programs of a run, compiled, loaded, attached and read. The only module that imports bcc.
+
+BCC compiles the text once and creates the maps; each program is then loaded once per probe from its compiled form
+with the probe's index set in it (see `retis_py.kernel.compose.PROBE_ID`), so that a probe costs neither a compilation
+nor, per hit, a lookup of who it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from retis_py.errors import KernelError, ProbeError
+from retis_py.kernel.compose import PROBE_ID
+from retis_py.paths import bpf_dir
+
+__all__ = ["Session"]
+
+_log = logging.getLogger(__name__)
+
+# include/uapi/linux/bpf.h
+_PROG_TYPE_KPROBE, _PROG_TYPE_RAW_TRACEPOINT = 2, 17
+_LOG_SIZE = 1 << 20
+
+#: compiler flags: kernels built with -fms-extensions (6.19 and later) print anonymous members of a named struct,
+#: which clang drops without it
+CFLAGS = ["-fms-extensions", "-Wno-microsoft-anon-tag", "-Wno-unused-label", "-Wno-unused-value", "-Wno-unused-function"]
+
+
+def _bcc() -> Any:
+    try:
+        import bcc
+    except ImportError as error:
+        raise KernelError(
+            f"cannot load BPF: python module 'bcc' is not usable: {error}",
+            hint="install your distribution's package (Debian/Ubuntu: python3-bpfcc, Fedora: python3-bcc); pip "
+            "cannot provide it, and a virtual environment must be made with --system-site-packages",
+        ) from None
+    return bcc
+
+
+class Session:
+    """The BPF side of one run. *on_event(raw)* is called with the bytes of each event, from `poll`."""
+
+    def __init__(self, text: str, on_event: Callable[[bytes], None], pages: int) -> None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "stubs")
+        self._bcc = _bcc()
+        self._lib = self._bcc.lib
+        try:
+            self._bpf = self._bcc.BPF(text=text, cflags=CFLAGS)
+        except Exception as error:
+            raise KernelError(
+                f"cannot compile the BPF programs: {error}",
+                hint="the compiler's messages are above; please report them with `retis collect --show-bpf`",
+            ) from None
+        self._links: list[tuple[int, bytes | None]] = []
+        self._programs: list[int] = []
+        self.lost_records = 0
+        self._open_buffers(on_event, pages)
+
+    def _open_buffers(self, on_event: Callable[[bytes], None], pages: int) -> None:
+        string_at = ctypes.string_at
+
+        def event(_cpu: int, data: int, size: int) -> None:
+            on_event(string_at(data, size))
+
+        def lost(count: int) -> None:
+            self.lost_records += count
+
+        try:
+            # a wake-up per event would cost the traced CPU an interrupt each: the reader looks on its own instead
+            self._bpf["events"].open_perf_buffer(event, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 20)
+        except Exception as error:
+            raise KernelError(
+                f"cannot open the perf buffers ({pages} pages per CPU): {error}",
+                hint="try a smaller --buffer-pages, or see kernel.perf_event_mlock_kb",
+            ) from None
+
+    def _load(self, function: str, probe: int, kind: int) -> int:
+        """Load a copy of *function* that is probe number *probe*."""
+        lib, name = self._lib, function.encode()
+        start = lib.bpf_function_start(self._bpf.module, name)
+        if not start:
+            raise KernelError(f"program {function} is not in the compiled text")
+        code = bytearray(ctypes.string_at(start, lib.bpf_function_size(self._bpf.module, name)))
+        _set_probe_id(code, probe)
+        text = (ctypes.c_char * len(code)).from_buffer(code)
+        log = ctypes.create_string_buffer(_LOG_SIZE)
+        fd = lib.bcc_func_load(
+            self._bpf.module, kind, name, text, len(code), b"GPL", 0, 0, log, _LOG_SIZE, None, -1
+        )
+        if fd < 0:
+            raise _load_error(function, len(code) // 8, ctypes.get_errno(), log.value.decode(errors="replace"))
+        self._programs.append(fd)
+        return int(fd)
+
+    def attach_kprobe(self, function: str, probe: int, symbol: str, at_return: bool = False) -> None:
+        """Attach *function*, as probe number *probe*, to the entry (or return) of kernel function *symbol*."""
+        fd = self._load(function, probe, _PROG_TYPE_KPROBE)
+        event = f"retis_{'r' if at_return else 'p'}_{symbol}_{os.getpid()}".replace(".", "_").encode()
+        link = self._lib.bpf_attach_kprobe(fd, int(at_return), event, symbol.encode(), 0, 0)
+        if link < 0:
+            raise _attach_error("kretprobe" if at_return else "kprobe", symbol, ctypes.get_errno())
+        self._links.append((link, event))
+
+    def attach_raw_tracepoint(self, function: str, probe: int, name: str) -> None:
+        """Attach *function*, as probe number *probe*, to tracepoint *name* (without its group)."""
+        fd = self._load(function, probe, _PROG_TYPE_RAW_TRACEPOINT)
+        link = self._lib.bpf_attach_raw_tracepoint(fd, name.encode())
+        if link < 0:
+            raise _attach_error("tracepoint", name, ctypes.get_errno())
+        self._links.append((link, None))
+
+    def enable(self, on: bool) -> None:
+        """Let the programs work, all at once."""
+        table = self._bpf["settings"]
+        leaf = table[table.Key(0)]
+        leaf.enabled = int(on)
+        table[table.Key(0)] = leaf
+
+    def poll(self) -> None:
+        """Hand over what is in the buffers now; does not wait."""
+        self._bpf.perf_buffer_consume()
+
+    def losses(self) -> Iterator[tuple[int, int, int]]:
+        """(index in `losses`, CPU, count) where the count is not 0."""
+        table = self._bpf["losses"]
+        for index in range(len(table)):
+            for cpu, count in enumerate(table[table.Key(index)]):
+                if count:
+                    yield index, cpu, count
+
+    def table(self, name: str) -> Any:
+        """A BCC map object."""
+        return self._bpf[name]
+
+    def stack(self, stack_id: int) -> list[int]:
+        """Addresses of a stack trace, innermost first; empty if the map has lost it."""
+        return list(self._bpf["stacks"].walk(stack_id)) if stack_id >= 0 else []
+
+    def detach(self) -> None:
+        """Take all probes away."""
+        for link, event in self._links:
+            os.close(link)
+            if event:
+                # only does something where the kernel has no kprobe PMU and the event went through tracefs
+                self._quiet_detach(event)
+        self._links.clear()
+        for program in self._programs:
+            os.close(program)
+        self._programs.clear()
+
+    def _quiet_detach(self, event: bytes) -> None:
+        if not os.path.exists("/sys/bus/event_source/devices/kprobe/type"):
+            self._lib.bpf_detach_kprobe(event)
+
+    def close(self) -> None:
+        """Detach, and give back buffers, maps and memory."""
+        self.detach()
+        self._bpf.cleanup()
+
+
+def _set_probe_id(code: bytearray, probe: int) -> None:
+    """Replace `PROBE_ID` in ``rX = PROBE_ID``, opcode BPF_ALU64 | BPF_MOV | BPF_K."""
+    for at in range(0, len(code), 8):
+        if code[at] == 0xB7 and struct.unpack_from("=I", code, at + 4)[0] == PROBE_ID:
+            struct.pack_into("=I", code, at + 4, probe)
+
+
+def _load_error(function: str, instructions: int, number: int, log: str) -> KernelError:
+    _log.debug("verifier log of %s:\n%s", function, log)
+    if number == errno.EPERM:
+        return KernelError(
+            f"cannot load BPF program {function}: not permitted",
+            hint="run as root; a locked-down kernel (/sys/kernel/security/lockdown) may refuse it all the same",
+        )
+    said = [line for line in log.strip().splitlines() if not line.startswith(("processed ", "verification time"))]
+    last = said[-1].strip() if said else os.strerror(number)
+    return KernelError(
+        f"the kernel refused BPF program {function} ({instructions} instructions): {last}",
+        hint="--log-level debug shows the whole verifier log; a simpler filter or fewer collectors may pass",
+    )
+
+
+def _attach_error(kind: str, symbol: str, number: int) -> ProbeError:
+    reason = {errno.ENOENT: "no such symbol", errno.EINVAL: "cannot be probed"}.get(number, os.strerror(number))
+    return ProbeError(f"cannot attach {kind} {symbol}: {reason}", hint="see retis collect --help for probe syntax")

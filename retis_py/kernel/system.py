@@ -1,0 +1,72 @@
+"""System: all that is known of the running kernel, each thing read when first asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+
+from retis_py.kernel.btf import KernelTypes, Parameter
+from retis_py.kernel.config import KernelConfig
+from retis_py.kernel.features import has_kprobes
+from retis_py.kernel.symbols import Symbols, Tracefs
+
+__all__ = ["System"]
+
+
+class System:
+    """The running kernel. *kconf* names a kernel configuration file to use in place of the usual ones."""
+
+    def __init__(self, kconf: Path | None = None) -> None:
+        self._kconf = kconf
+        self.symbols = Symbols()
+        self.tracefs = Tracefs()
+        if kconf is not None:
+            self._config  # noqa: B018 - a file that was named must be readable, whether or not it is needed
+
+    @cached_property
+    def types(self) -> KernelTypes:
+        """BTF of the kernel and its modules."""
+        return KernelTypes()
+
+    @cached_property
+    def _config(self) -> KernelConfig:
+        return KernelConfig(self._kconf)
+
+    def config(self, option: str) -> str | None:
+        """Value of a CONFIG_ option, None if not known."""
+        return self._config.get(option)
+
+    @cached_property
+    def kprobes(self) -> bool:
+        """Can functions be probed? Otherwise there are raw tracepoints only: reduced mode."""
+        return has_kprobes()
+
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        try:
+            return frozenset(line.split(" ", 1)[0] for line in Path("/proc/modules").read_text().splitlines())
+        except OSError:
+            return frozenset()
+
+    def module_loaded(self, name: str) -> bool:
+        """Is kernel module *name* loaded?"""
+        return name in self._modules
+
+    def has_symbol(self, name: str) -> bool:
+        """Does the kernel have a function called *name*?"""
+        return self.function(name) is not None
+
+    def function(self, name: str) -> list[Parameter] | None:
+        """Parameters of a function of the kernel or of a loaded module, None if there is none of that name."""
+        found = self.types.vmlinux.function(name)
+        if found is not None:
+            return found
+        symbol = self.symbols.find(name)
+        return self.types.function(name, symbol[1]) if symbol and symbol[1] else None
+
+    def release(self) -> tuple[int, int]:
+        """Version and patch level of the kernel: for messages only."""
+        match = re.match(r"(\d+)\.(\d+)", os.uname().release)
+        return (int(match[1]), int(match[2])) if match else (0, 0)
