@@ -23,7 +23,7 @@ _KNOWN = frozenset(map(attribute, FILE_ORDER))
 
 
 class _Texts(dict[Any, str]):
-    """Section -> text, made when first asked for. Forgets everything when full: cheaper than keeping order."""
+    """Section -> text, made when first asked for. Forgets everything when full: cheaper than an order."""
 
     def __init__(self, make: Callable[[Any], str]) -> None:
         super().__init__()
