@@ -12,6 +12,7 @@ import gc
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from retis_py.errors import RetisError
@@ -147,10 +148,8 @@ class _Ring:
                 raise error
             if self.stopped():
                 return
-            try:
+            with suppress(BrokenPipeError):  # the next process may have come to the end of the file already
                 os.write(after, _TOKEN)
-            except BrokenPipeError:
-                pass  # the next process has come to the end of the file already
 
     def _numbered(self) -> Iterator[tuple[int, Block]]:
         """All blocks. An error of the file itself counts as the work on the block it came instead of."""
