@@ -72,17 +72,21 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 	}
 	if (!(flags & HIT_SILENT))
 		report(ctx, flags);
-	if (flags & TRACK_FREE)
-		untrack(ctx);
+	if (flags & TRACK_FREE && (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief)))
+		untrack(ctx->skb, ctx->head, set);
 	return 0;
 }
 
-/* A hit of a function that only matters to tracking because it frees the packet's data. */
-static __always_inline int hit_free(struct context *ctx)
+/* A hit that only matters to tracking because it is the end of the packet's data. */
+static __always_inline int hit_free(struct context *ctx, u32 flags)
 {
-	u64 key;
+	u32 zero = 0;
+	struct settings *set = settings.lookup(&zero);
+	struct skb_brief brief;
 
-	bpf_probe_read_kernel(&key, sizeof(key), (void *)ctx->skb + SKB_HEAD);
-	tracking.delete(&key);
+	if (!set || !set->enabled || read_brief(&brief, ctx->skb))
+		return 0;
+	if (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief))
+		untrack(ctx->skb, BRIEF(&brief, head), set);
 	return 0;
 }

@@ -24,6 +24,7 @@ enum tracking_flags {
 	TRACK_PARTIAL = 2,	/* TRACK_FREE, if the second argument is true: kfree_skb_partial() */
 	TRACK_EXPAND = 4,	/* replaces head: pskb_expand_head() */
 	TRACK_NEVER_NEW = 8,	/* may run after the data was released: report a known identity, never begin one */
+	TRACK_LAST = 16,	/* TRACK_FREE, unless a clone goes on using the data: seen from consume_skb() */
 };
 
 static __always_inline struct tracking_info *
@@ -82,9 +83,25 @@ track(struct context *ctx, struct settings *set, struct tracking_info *info, u32
 	ctx->tracked = 1;
 }
 
-static __always_inline void untrack(struct context *ctx)
+/* net/core/skbuff.c, skb_release_data(): the low half of dataref counts the users of the data. */
+static __always_inline int last_user(struct sk_buff *skb, struct skb_brief *brief)
 {
-	u64 key = (u64)ctx->head;
+	struct skb_shared_info *info = (void *)(BRIEF(brief, head) + BRIEF(brief, end));
+	u8 flags = 0;
 
-	tracking.delete(&key);
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)skb + SKB_CLONED);
+	return !(flags >> SKB_CLONED_BIT & 1) || (u16)READ(info->dataref.counter) == 1;
+}
+
+/* The data goes. Looking first spares untracked packets the bucket's lock. While pskb_expand_head() runs, the old head
+ * is freed and the entry under the sk_buff stays; one that is left there when the new head is freed goes with it. */
+static __always_inline void
+untrack(struct sk_buff *skb, unsigned char *head, struct settings *set)
+{
+	u64 key = (u64)head, skb_key = (u64)skb;
+
+	if (tracking.lookup(&key))
+		tracking.delete(&key);
+	else if (set->expanding && !tracking.delete(&skb_key))
+		lock_xadd(&set->expanding, -1);
 }

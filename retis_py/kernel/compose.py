@@ -21,7 +21,7 @@ __all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types
 PROBE_ID = 0x7E715C0D
 
 # bpf/tracking.h, bpf/hit.h
-TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW = 1, 2, 4, 8
+TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW, TRACK_LAST = 1, 2, 4, 8, 16
 HIT_SILENT, HIT_STACK = 1 << 8, 1 << 9
 HIT_FREE_ONLY = 1 << 10  # hit_free(): not a flag in C
 
@@ -29,8 +29,8 @@ HIT_FREE_ONLY = 1 << 10  # hit_free(): not a flag in C
 NO_REASONS = -2
 
 #: what bpf/context.h reads of every sk_buff
-_BRIEF = ("len", "data_len", "mac_len", "mac_header", "network_header", "head", "data")
-_LINKED = ("sk_buff", "pt_regs")
+_BRIEF = ("len", "data_len", "mac_len", "mac_header", "network_header", "end", "head", "data")
+_LINKED = ("sk_buff", "skb_shared_info", "pt_regs")
 
 
 class Shape(NamedTuple):
@@ -84,6 +84,8 @@ def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
 def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
     """Where the members of struct sk_buff that are copied at once begin and end on this kernel."""
     first, end = _span(btf, _BRIEF)
+    cloned = btf.member(btf.find("sk_buff", Kind.STRUCT) or 0, "cloned")
+    skb_cloned = cloned.offset if cloned else 0
     wanted = [*_BRIEF, *(name for c in collectors for name in c.skb_members)]
     copy_first, copy_end = _span(btf, wanted)
     return {
@@ -92,6 +94,8 @@ def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
         "SKB_COPY_FIRST": copy_first,
         "SKB_COPY_END": copy_end,
         "SKB_HEAD": btf.offset_of("sk_buff", "head"),
+        "SKB_CLONED": skb_cloned // 8,
+        "SKB_CLONED_BIT": skb_cloned % 8,
         "SKB_SIZE": btf.size_of("sk_buff") or 0,
     }
 
@@ -161,7 +165,7 @@ def _program(shape: Shape, number: int) -> str:
         lines += [f"\tif (!(u8){arg(1)})\t/* head_stolen */"]
         silent = shape.flags & (HIT_SILENT | HIT_FREE_ONLY)
         lines += ["\t\treturn 0;" if silent else f"\t\treturn hit(&ctx, {shape.flags & ~TRACK_FREE});"]
-    call = "hit_free(&ctx)" if shape.flags & HIT_FREE_ONLY else f"hit(&ctx, {shape.flags})"
+    call = f"hit_free(&ctx, {shape.flags & TRACK_LAST})" if shape.flags & HIT_FREE_ONLY else f"hit(&ctx, {shape.flags})"
     return "\n".join([*lines, f"\treturn {call};", "}", ""])
 
 

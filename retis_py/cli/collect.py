@@ -1,0 +1,204 @@
+"""``retis collect``"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from retis_py.cli.options import text_style
+from retis_py.errors import OutputError, UsageError
+from retis_py.events.section import Style
+
+__all__ = ["command"]
+
+_log = logging.getLogger(__name__)
+
+
+def _comma_list(_ctx: click.Context, _param: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(item for value in values for item in value.split(","))
+
+
+def _skb_sections(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    from retis_py.collectors.skb import DEPRECATED_SECTIONS, SKB_SECTIONS
+
+    names = _comma_list(ctx, param, values)
+    for name in names:
+        if name not in SKB_SECTIONS + DEPRECATED_SECTIONS:
+            raise click.BadParameter(f"'{name}' is not one of {', '.join(SKB_SECTIONS)}")
+    return names
+
+
+def _once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """A filter or command given twice is a mistake to tell, not a choice to make in silence."""
+    if len(values) > 1:
+        raise click.UsageError(f"the argument '{param.opts[-1]}' cannot be used multiple times", ctx)
+    return values[0] if values else None
+
+
+def _pages(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
+    if value & (value - 1):
+        raise click.BadParameter(f"{value} is not a power of two")
+    return value
+
+
+@click.command("collect")
+@click.option(
+    "-c",
+    "--collectors",
+    multiple=True,
+    default=("auto",),
+    callback=_comma_list,
+    metavar="LIST",
+    help="Comma-separated collectors to enable: auto (all that can run here), skb-tracking, skb, skb-drop, dev, "
+    "ns. [default: auto]",
+)
+@click.option(
+    "-p",
+    "--probe",
+    "probes",
+    multiple=True,
+    metavar="PROBE",
+    help="Probe to attach: [TYPE:]TARGET[/OPTION], TYPE one of kprobe (k), kretprobe (kr), raw_tracepoint (tp). "
+    "TARGET may hold '*'. OPTION: stack. Repeatable.",
+)
+@click.option(
+    "-f",
+    "--filter-packet",
+    multiple=True,
+    callback=_once,
+    metavar="EXPR",
+    help="Only packets that match, in the syntax of pcap-filter(7).",
+)
+@click.option(
+    "-o",
+    "--out",
+    is_flag=False,
+    flag_value="retis.data",
+    metavar="[FILE]",
+    help="Write events to FILE (retis.data if not named).",
+)
+@click.option("--print", "print_", is_flag=True, help="Print events to stdout too, with --out.")
+@click.option("--stack", is_flag=True, help="Report the stack trace of all events.")
+@click.option(
+    "--cmd", multiple=True, callback=_once, metavar="CMD", help="Run CMD in a shell, collect until it ends."
+)
+@click.option("--stop-after", type=click.IntRange(min=0), metavar="COUNT", help="Stop after COUNT events.")
+@click.option(
+    "--skb-sections",
+    multiple=True,
+    callback=_skb_sections,
+    metavar="LIST",
+    help="Comma-separated extra sections of collector skb: all, meta, dataref, gso.",
+)
+@click.option("--kconf", type=click.Path(path_type=Path), metavar="FILE", help="Kernel configuration to use.")
+@click.option(
+    "--buffer-pages",
+    type=click.IntRange(1, 1 << 18),
+    default=2048,
+    show_default=True,
+    callback=_pages,
+    metavar="N",
+    help="Pages of perf buffer per CPU, a power of two.",
+)
+@click.option(
+    "--show-bpf",
+    is_flag=False,
+    flag_value="short",
+    type=click.Choice(["short", "all"]),
+    metavar="[all]",
+    help="Print the BPF program of this run and exit; 'all' includes the kernel's types.",
+)
+@click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
+@text_style
+@click.pass_context
+def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **options: Any) -> None:
+    """Collect network events from the running kernel, until interrupted.
+
+    \b
+    Examples:
+      retis collect -c skb,skb-drop -f 'tcp port 443'
+      retis collect -p tp:skb:kfree_skb/stack --stop-after 10
+      retis collect -o -f 'host 10.0.0.1' --cmd 'ping -c 3 10.0.0.1' && retis sort
+    """
+    from retis_py.kernel.collection import Collection, Options
+
+    run = ctx.obj or {}
+    collection = Collection(
+        Options(
+            collectors=options["collectors"],
+            probes=options["probes"],
+            packet_filter=options["filter_packet"],
+            stack=options["stack"],
+            skb_sections=options["skb_sections"],
+            cmd=options["cmd"],
+            stop_after=options["stop_after"] or 0,
+            kconf=options["kconf"],
+            buffer_pages=options["buffer_pages"],
+            profile=bool(ctx.parent and ctx.parent.params.get("profile")),
+            cmdline=" ".join(run.get("argv", sys.argv)),
+        )
+    )
+    if print_ and out is None:
+        raise UsageError("the argument '--print' needs '--out'", hint="without --out events are printed anyway")
+    collection.prepare()
+    if options["show_bpf"]:
+        click.echo(collection.text(options["show_bpf"] == "all"))
+        return
+    _collect(collection, style, out, print_ or out is None, options["ready_file"])
+
+
+def _collect(collection: Any, style: Style, out: str | None, to_stdout: bool, ready: Path | None) -> None:
+    """Open outputs, attach, and carry events to them until the run ends."""
+    from retis_py.display import TextRenderer
+    from retis_py.events.clock import Clock
+    from retis_py.events.writer import EventWriter
+    from retis_py.kernel.collection import startup_event
+
+    with ExitStack() as stack:
+        startup = startup_event(collection.options.cmdline)
+        writer = None
+        if out is not None:
+            writer = EventWriter(out)
+            stack.callback(_close, writer)
+            writer.write(startup)
+        renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset))
+        end = "\n\n" if style.multi_line else "\n"
+        stack.callback(collection.handle_signals())
+        stack.callback(collection.close)
+        collection.attach()
+        if ready is not None:
+            ready.touch()
+        try:
+            for batch in collection.events():
+                if writer is not None:
+                    for event in batch:
+                        writer.write(event)
+                    if not batch:
+                        writer.flush()
+                if to_stdout and batch:
+                    sys.stdout.write("".join([renderer.event(event) + end for event in batch]))
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            _silence_stdout()
+
+
+def _close(writer: Any) -> None:
+    try:
+        writer.close()
+    except OutputError:
+        # told already if it was the reason to stop; what was complete has been kept
+        if sys.exc_info()[0] is None:
+            raise
+
+
+def _silence_stdout() -> None:
+    """Nobody reads any more: keep the interpreter from flushing to the closed pipe at its end."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,289 @@
+"""Collection: one run of ``retis collect``, from the options to the last event written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from retis_py.collectors import Event
+from retis_py.collectors.base import Collector
+from retis_py.collectors.parts import PARTS
+from retis_py.errors import KernelError, MalformedEvent, ProbeError
+from retis_py.events.core import CommonSection, KernelSection, Machine, StartupSection, TimeSpec
+from retis_py.events.wire import Decoder
+from retis_py.filters.packet import PacketFilter, packet_filter
+from retis_py.kernel import features
+from retis_py.kernel.compose import Run, Shape, compose, kernel_macros, kernel_types
+from retis_py.kernel.losses import Ledger
+from retis_py.kernel.merge import TimeOrder, now
+from retis_py.kernel.plan import AUTOMATIC, Planned, plan
+from retis_py.kernel.selection import AUTO, select
+from retis_py.kernel.session import Session
+from retis_py.kernel.system import System
+from retis_py.kernel.tracking import TrackingGarbage
+from retis_py.version import file_version
+
+__all__ = ["Collection", "Options", "startup_event"]
+
+_log = logging.getLogger(__name__)
+
+#: seconds between two looks at the buffers when nothing comes
+_IDLE = 0.01
+
+
+@dataclass
+class Options:
+    """What ``retis collect`` was asked for."""
+
+    collectors: Sequence[str] = (AUTO,)
+    probes: Sequence[str] = ()
+    packet_filter: str | None = None
+    stack: bool = False
+    skb_sections: Sequence[str] = ()
+    cmd: str | None = None
+    stop_after: int = 0
+    kconf: Path | None = None
+    #: perf buffer pages per CPU, a power of two
+    buffer_pages: int = 2048
+    #: a profile is applied: its probes may be missing here, and there are no automatic ones
+    profile: bool = False
+    cmdline: str = "retis collect"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def startup_event(cmdline: str) -> Any:
+    """The first event of a file: who collected it, where, and how its times become dates."""
+    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - monotonic
+    machine = os.uname()
+    return Event(
+        common=CommonSection(monotonic),
+        startup=StartupSection(
+            file_version(),
+            cmdline,
+            TimeSpec(*divmod(offset, 1_000_000_000)),
+            Machine(machine.release, machine.version, machine.machine),
+        ),
+    )
+
+
+class Collection:
+    """One run. `prepare`, `attach`, then `events` until it ends, then `close`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.processed = 0
+        self._undecodable: list[str] = []
+        self._stop = threading.Event()
+        self._command: subprocess.Popen[bytes] | None = None
+        self._session: Session | None = None
+        self._filter: PacketFilter | None = None
+        self._planned: list[Planned] = []
+        self._kernels: list[KernelSection] = []
+        self._shapes: list[Shape] = []
+
+    def prepare(self) -> None:
+        """Everything that can fail without touching the kernel: rights, collectors, filters, probes."""
+        options = self.options
+        system = self._system = System(options.kconf)
+        features.check_rights()
+        mode = features.lockdown()
+        if mode == "confidentiality":
+            raise KernelError(
+                "this kernel is locked down (confidentiality): BPF programs cannot read its memory",
+                hint="boot without lockdown=confidentiality; `make demo` shows retis in a VM",
+            )
+        settings = {"skb_sections": options.skb_sections, **options.extra}
+        self._collectors: Sequence[Collector] = select(options.collectors, system, settings)
+        if not system.kprobes:
+            _log.warning(
+                "this kernel has no kprobes: collecting from tracepoints only (no function probes; a packet whose "
+                "head is replaced gets a new id)"
+            )
+        if options.packet_filter is not None:
+            self._filter = packet_filter(options.packet_filter)
+            _log.info("%s", self._filter.message())
+        self._planned = self._plan(system)
+
+    def _plan(self, system: System) -> list[Planned]:
+        options = self.options
+        specs = list(options.probes)
+        if not specs and not options.profile and tuple(options.collectors) == (AUTO,):
+            specs = list(AUTOMATIC)
+            _log.info("No probe(s) given: using %s", ", ".join(specs))
+        planned = plan(specs, system, self._collectors, options.stack, tolerant=options.profile)
+        if not any(entry.required for entry in planned):
+            _log.warning("no probe reports events: give some with --probe")
+        return planned
+
+    def text(self, show_types: bool = True) -> str:
+        """The C text of the run."""
+        shapes = self._shapes = list(dict.fromkeys(entry.shape for entry in self._planned))
+        vmlinux = self._system.types.vmlinux
+        run = Run(
+            self._collectors,
+            shapes,
+            self._filter,
+            vmlinux.dump_c(kernel_types(self._collectors)) if show_types else "",
+            kernel_macros(vmlinux, self._collectors),
+            max_probes=max(len(self._planned), 1),
+            reduced=not self._system.kprobes,
+            tracking_entries=8192 if self._system.kprobes else 65536,
+        )
+        return compose(run, show_types)
+
+    def attach(self) -> None:
+        """Compile, load, attach; then let all programs work at once."""
+        self._order = TimeOrder()
+        self._session = session = Session(self.text(), self._order.add, self.options.buffer_pages)
+        numbers = {shape: number for number, shape in enumerate(self._shapes)}
+        loaded = 0
+        for index, (probe, shape, required) in enumerate(self._planned):
+            self._kernels.append(KernelSection(probe.symbol, probe.type))
+            function = shape.function(numbers[shape])
+            _log.debug("Adding probe to %s", probe.name)
+            try:
+                if probe.type == "raw_tracepoint":
+                    session.attach_raw_tracepoint(function, index, probe.attach_name)
+                else:
+                    at_return = probe.type == "kretprobe"
+                    session.attach_kprobe(function, index, probe.attach_name, at_return)
+                    if at_return:
+                        session.attach_kprobe("kretprobe_entry", index, probe.attach_name)
+                loaded += 1
+            except ProbeError as error:
+                if required:
+                    raise
+                _log.debug("no tracking at %s: %s", probe.name, error)
+        makers = {section: c for c in self._collectors for section in c.layouts}
+        self._decoder = Decoder(
+            Event,
+            PARTS,
+            lambda section, parts: makers[section].maker(section, parts),
+            self._kernels,
+            {"kernel": self._with_stack},
+        )
+        self._ledger = Ledger(session, [entry.probe.symbol for entry in self._planned])
+        self._garbage = TrackingGarbage(session) if self._planned else None
+        session.enable(True)
+        _log.info("%d probe(s) loaded", loaded)
+
+    def _with_stack(self, kernel: KernelSection, stack_id: int) -> KernelSection:
+        assert self._session is not None
+        trace = tuple(self._system.symbols.name(address) for address in self._session.stack(stack_id))
+        return KernelSection(kernel.symbol, kernel.probe_type, trace) if trace else kernel
+
+    def stop(self) -> None:
+        """Ask `events` to end: it still delivers what was collected so far."""
+        self._stop.set()
+
+    def handle_signals(self) -> Callable[[], None]:
+        """Let SIGINT, SIGTERM and SIGQUIT end the run cleanly; returns what restores the handlers."""
+
+        def handler(_number: int, _frame: FrameType | None) -> None:
+            if not self._stop.is_set():
+                _log.info("Received signal, terminating...")
+            self._stop.set()
+
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+        before = {number: signal.signal(number, handler) for number in numbers}
+
+        def restore() -> None:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+        return restore
+
+    def _start_command(self) -> None:
+        if self.options.cmd is None:
+            return
+        try:
+            self._command = subprocess.Popen(
+                ["sh", "-c", self.options.cmd], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            _log.warning("could not run the command: %s", error.strerror)
+
+    def _command_ended(self) -> bool:
+        if self._command is None or self._command.poll() is None:
+            return False
+        status = self._command.returncode
+        said = f"exit status: {status}" if status >= 0 else f"signal: {-status} ({_signal_name(-status)})"
+        _log.info("Command returned (%s), terminating ...", said)
+        return True
+
+    def events(self) -> Iterator[list[Any]]:
+        """Batches of events in order of time, until the run ends; an empty batch is a moment to flush outputs."""
+        session, left = self._session, self.options.stop_after or None
+        assert session is not None
+        self._start_command()
+        ending = False
+        while True:
+            if not ending and (self._stop.is_set() or self._command_ended()):
+                ending = True
+                session.enable(False)
+            began = now()
+            session.poll()
+            batch = self._decode(self._order.ready(None if ending else began))
+            if left is not None and len(batch) >= left:
+                del batch[left:]
+                _log.info("Reached stop count (%d), terminating...", self.options.stop_after)
+                ending = True
+                session.enable(False)
+            if left is not None:
+                left -= len(batch)
+            self.processed += len(batch)
+            yield batch
+            if ending:
+                return
+            self._ledger.watch()
+            if self._garbage:
+                self._garbage.collect(quiet=not self._system.kprobes)
+            if not batch:
+                self._stop.wait(_IDLE)
+
+    def _decode(self, raws: list[bytes]) -> list[Any]:
+        decode, out = self._decoder.decode, []
+        for raw in raws:
+            try:
+                out.append(decode(raw))
+            except MalformedEvent as error:
+                self._undecodable.append(str(error))
+        return out
+
+    def close(self) -> None:
+        """End of the run: detach, tell what was lost, and give everything back. May be called at any point."""
+        if self._command is not None and self._command.poll() is None:
+            self._command.terminate()
+        session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            _log.info("%d event(s) processed", self.processed)
+            session.detach()
+            self._ledger.summary() if hasattr(self, "_ledger") else None
+            if self._undecodable:
+                count, first = len(self._undecodable), self._undecodable[0]
+                _log.warning("%d event(s) could not be decoded (first: %s)", count, first)
+            if self._order.late:
+                _log.debug("%d batch(es) came out of order", self._order.late)
+        finally:
+            session.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
