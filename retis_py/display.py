@@ -14,25 +14,27 @@ from retis_py.events.clock import Clock
 from retis_py.events.event import FILE_ORDER, BaseEvent, attribute
 from retis_py.events.section import PLAIN, Section, Style
 
-__all__ = ["TextRenderer", "series_to_text", "to_text"]
+__all__ = ["Layout", "TextRenderer", "Texts", "series_to_text", "to_text"]
 
-#: texts remembered per kind of section, at most: together some tens of MB in the worst case
-_CACHE = 4096
+#: texts remembered per kind of section, and the longest of them, in characters: tens of MB in the worst case
+_CACHE, _LONGEST = 4096, 1024
 
 _KNOWN = frozenset(map(attribute, FILE_ORDER))
 
 
-class _Texts(dict[Any, str]):
-    """Section -> text, made when first asked for. Forgets everything when full: cheaper than an order."""
+class Texts(dict[Any, Any]):
+    """Key -> text, made when first asked for. Forgets everything when full: cheaper than an order."""
 
-    def __init__(self, make: Callable[[Any], str]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         super().__init__()
         self.make = make
 
-    def __missing__(self, section: Any) -> str:
-        if len(self) >= _CACHE:
-            self.clear()
-        text = self[section] = self.make(section)
+    def __missing__(self, key: Any) -> Any:
+        text = self.make(key)
+        if len(text) <= _LONGEST:
+            if len(self) >= _CACHE:
+                self.clear()
+            self[key] = text
         return text
 
 
@@ -44,28 +46,46 @@ def _indented(text: str, prefix: str) -> str:
     return "".join(f"\n{prefix}{line}" if line.strip() else "\n" for line in lines)
 
 
-class _Layout:
-    """Texts of sections at one indentation, each with what separates it from the text before."""
+class Layout:
+    """The text of sections at one indentation, each with what separates it from the text before.
+
+    *base* is the indentation of the event's first line: 0, or 4 for all but the first of a series.
+    """
 
     def __init__(self, style: Style, base: int) -> None:
         self.style = style
         self.base = base
         #: what the first line of an event begins with
         self.lead = " " * (base - 2) + "\u21b3 " if base else ""
-        self.task = _Texts(lambda task: f" {task.text(style)}")
-        self.inline = _Texts(lambda section: f" {section.text(style)}")
-        self.kernel = _Texts(self._kernel)
-        self.stack = _Texts(lambda kernel: self._block(kernel.stack_text(style), 4))
-        self.block = _Texts(lambda section: self._block(section.text(style), 2))
-        self.packet = _Texts(lambda packet: self._block(packet.text(style), 2))
 
-    def _kernel(self, kernel: Any) -> str:
-        return f" {kernel.text(self.style)}"
+    def inline(self, section: Any) -> str:
+        """*section* on the line it follows."""
+        return f" {section.text(self.style)}"
 
-    def _block(self, text: str, indentation: int) -> str:
+    def block(self, section: Any) -> str:
+        """*section* on lines of its own."""
+        return self._lines(section.text(self.style), 2)
+
+    def stack(self, kernel: Any) -> str:
+        """The stack trace of *kernel*."""
+        return self._lines(kernel.stack_text(self.style), 4)
+
+    def _lines(self, text: str, indentation: int) -> str:
         if not text:
             return ""
         return _indented(text, " " * (self.base + indentation)) if self.style.multi_line else f" {text}"
+
+
+class _Remembered:
+    """The functions of `Layout`, by look-up."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.lead = layout.lead
+        self.task = Texts(layout.inline)
+        self.inline = Texts(layout.inline)
+        self.block = Texts(layout.block)
+        self.packet = Texts(layout.block)
+        self.stack = Texts(layout.stack)
 
 
 class TextRenderer:
@@ -77,8 +97,8 @@ class TextRenderer:
     def __init__(self, style: Style = PLAIN, clock: Clock | None = None) -> None:
         self.style = style
         self.clock = clock
-        self._first = _Layout(style, 0)
-        self._next = _Layout(style, 4)
+        self._first = _Remembered(Layout(style, 0))
+        self._next = _Remembered(Layout(style, 4))
         self._extra: tuple[str, ...] | None = None
 
     def event(self, event: Any) -> str:
@@ -94,21 +114,24 @@ class TextRenderer:
             layout = self._next
         return "\n".join(texts)
 
-    def _text(self, event: Any, layout: _Layout) -> str:
+    def time(self, timestamp: int) -> str:
+        """A time as the style wants it."""
+        return self.clock.utc(timestamp) if self.style.utc and self.clock is not None else str(timestamp)
+
+    def _text(self, event: Any, layout: _Remembered) -> str:
         common = event.common
-        if event.startup is not None and self.style.utc:
+        if event.startup is not None:
             self.clock = Clock(event.startup.clock_monotonic_offset)
         if common is None:
             header = f"{layout.lead}(event without common section)"
         else:
-            dates = self.style.utc and self.clock is not None
-            time = self.clock.utc(common.timestamp) if dates else common.timestamp
+            time = self.time(common.timestamp)
             cpu = "" if common.smp_id is None else f" ({common.smp_id})"
             header = f"{layout.lead}{time}{cpu}{'' if common.task is None else layout.task[common.task]}"
         kernel = event.kernel
         stack = ""
         if kernel is not None:
-            header += layout.kernel[kernel]
+            header += layout.inline[kernel]
             if kernel.stack_trace:
                 stack = layout.stack[kernel]
         elif event.userspace is not None:
@@ -121,7 +144,7 @@ class TextRenderer:
             header += layout.inline[event.skb_drop]
         return header + stack + self._body(event, layout)
 
-    def _body(self, event: Any, layout: _Layout) -> str:
+    def _body(self, event: Any, layout: _Remembered) -> str:
         block = layout.block
         text = "" if event.packet is None else layout.packet[event.packet]
         if event.netns is not None:

@@ -28,7 +28,7 @@ from retis_py.events.source import Block, EventSource
 from retis_py.events.version import LATEST
 from retis_py.events.writer import EventWriter
 
-__all__ = ["EventReader", "EventWriter", "Reader", "SeriesReader", "TruncatedFile", "open_events"]
+__all__ = ["EventReader", "EventWriter", "Reader", "SeriesReader", "TruncatedFile", "is_utf8", "open_events"]
 
 Item = TypeVar("Item")
 
@@ -51,7 +51,8 @@ class Reader(Generic[Item]):
         self.source = EventSource(path, rotate)
         self.event_type = event_type
         self._decode = _make_decoder(self._line_type(), self.source.level)
-        self._validate = make_validator(event_type)
+        #: raises ValueError for a decoded event that its types alone do not find invalid
+        self.validate = make_validator(event_type)
 
     @property
     def path(self) -> str:
@@ -80,12 +81,12 @@ class Reader(Generic[Item]):
     def read(self, block: Block) -> Iterator[Item]:
         """Decode the lines of *block*."""
         data = block.data
-        utf8 = data.isascii() or _is_utf8(data)
+        utf8 = is_utf8(data)
         decode, check = self._decode, self._check
         position = 0
         try:
             for line in data[:-1].split(b"\n") if data.endswith(b"\n") else data.split(b"\n"):
-                if not utf8 and not _is_utf8(line):
+                if not utf8 and not is_utf8(line):
                     raise ValueError("stream did not contain valid UTF-8")
                 item = decode(line)
                 check(item)
@@ -117,7 +118,7 @@ class EventReader(Reader[Any]):
             raise EventFileError(
                 "Cannot create a EventReader from a sorted file. Use an SeriesReader instead"
             )
-        self._check = self._validate
+        self._check = self.validate
 
     def _line_type(self) -> Any:
         return self.event_type
@@ -138,7 +139,7 @@ class SeriesReader(Reader[list[Any]]):
 
     def _check(self, item: list[Any]) -> None:
         for event in item:
-            self._validate(event)
+            self.validate(event)
 
 
 def open_events(
@@ -168,7 +169,10 @@ def _make_decoder(line_type: Any, level: int) -> Callable[[bytes], Any]:
     return decode
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether *data* is text: msgspec does not look into strings it skips."""
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -6,13 +6,17 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from retis_py.display import TextRenderer
 from retis_py.errors import RetisError
 from retis_py.events.clock import Clock
-from retis_py.events.file import EventReader, SeriesReader
+from retis_py.events.file import EventReader, SeriesReader, is_utf8
 from retis_py.events.section import Style
 from retis_py.events.source import Block
+from retis_py.events.version import LATEST
 from retis_py.process.parallel import run
+from retis_py.process.rawtext import RawRenderer, raw_event_type
 
 __all__ = ["print_events"]
 
@@ -25,38 +29,78 @@ class _Printer:
     def __init__(self, reader: EventReader | SeriesReader, style: Style) -> None:
         self.reader = reader
         self.style = style
-        self.renderer = TextRenderer(style)
+        self.slow = TextRenderer(style)
+        #: what the first event of a series is printed by, and the others
+        self.first, self.next = (
+            RawRenderer(reader.event_type, reader.validate, style, base) for base in (0, 4)
+        )
+        raw = raw_event_type(reader.event_type)
+        line = list[raw] if reader.is_sorted else raw  # type: ignore[valid-type]
+        self.decode_lines = msgspec.json.Decoder(line).decode_lines
+        self.clock: Clock | None = None
         #: events left out because they have no common section
         self.skipped = 0
 
     def work(self, block: Block) -> tuple[bytes, RetisError | None]:
-        texts: list[str] = []
-        error: RetisError | None = None
-        try:
-            if self.reader.is_sorted:
-                self._series(block, texts)
-            else:
-                self._events(block, texts)
-        except RetisError as caught:
-            error = caught
-        return "".join(texts).encode(), error
+        clock, skipped = self.clock, self.skipped
+        if self.reader.level == LATEST and is_utf8(block.data):
+            try:
+                return self._fast(block), None
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                self.clock, self.skipped = clock, skipped  # something is wrong: a reader knows what to call it
+        return self._slow(block)
 
-    def _events(self, block: Block, texts: list[str]) -> None:
-        end = "\n\n" if self.style.multi_line else "\n"
-        text, append = self.renderer.event, texts.append
-        for event in self.reader.read(block):
-            if event.common is None:
+    def _fast(self, block: Block) -> bytes:
+        lines = self.decode_lines(block.data)
+        # msgspec skips empty lines and does not mind two values on one
+        if len(lines) != block.data.count(b"\n") + (not block.data.endswith(b"\n")):
+            raise ValueError
+        self.first.clock = self.clock
+        if self.reader.is_sorted:
+            texts = [self._fast_series(series) for series in lines]
+        else:
+            texts = list(map(self.first.text, lines))
+        self.clock = self.first.clock
+        if None in texts:
+            kept = [text for text in texts if text is not None]
+            self.skipped += len(texts) - len(kept)
+            texts = kept
+        end = self._end()
+        texts.append("")  # the last one ends as the others
+        return end.join(texts).encode()
+
+    def _fast_series(self, series: list[Any]) -> str:
+        texts = []
+        renderer = self.first
+        for event in series:
+            text = renderer.text(event)
+            if text is None:
                 self.skipped += 1
                 continue
-            append(text(event))
-            append(end)
+            texts.append(text)
+            self.next.clock, renderer = renderer.clock, self.next
+        self.first.clock = renderer.clock
+        return "\n".join(texts)
 
-    def _series(self, block: Block, texts: list[str]) -> None:
-        for series in self.reader.read(block):
-            events = [event for event in series if event.common is not None]
-            self.skipped += len(series) - len(events)
-            texts.append(self.renderer.series(events))
-            texts.append("\n\n")
+    def _end(self) -> str:
+        """What follows an event, or a series."""
+        return "\n\n" if self.style.multi_line or self.reader.is_sorted else "\n"
+
+    def _slow(self, block: Block) -> tuple[bytes, RetisError | None]:
+        texts: list[str] = []
+        error: RetisError | None = None
+        self.slow.clock = self.clock
+        try:
+            for item in self.reader.read(block):
+                series = item if self.reader.is_sorted else [item]
+                events = [event for event in series if event.common is not None]
+                self.skipped += len(series) - len(events)
+                if events or self.reader.is_sorted:
+                    texts.append(self.slow.series(events) + self._end())
+        except RetisError as caught:
+            error = caught
+        self.clock = self.slow.clock
+        return "".join(texts).encode(), error
 
     def skip(self, block: Block) -> None:
         """Dates need the last startup event before the block they are in."""
@@ -69,7 +113,7 @@ class _Printer:
             line = data[start : data.find(b"\n", found)]
             offset = self._startup_offset(Block(block.path, block.offset, line))
             if offset is not None:
-                self.renderer.clock = Clock(offset)
+                self.clock = Clock(offset)
                 return
 
     def _startup_offset(self, line: Block) -> Any:
