@@ -8,7 +8,7 @@ enum hit_flags {
 };
 
 #if HAVE_STACK
-BPF_STACK_TRACE(stacks, STACK_ENTRIES);
+BPF_TABLE("stacktrace", int, struct bpf_stacktrace, stacks, STACK_ENTRIES);
 
 static __always_inline void add_stack(struct scratch *s, struct context *ctx)
 {

@@ -106,14 +106,7 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
     metavar="N",
     help="Pages of perf buffer per CPU, a power of two.",
 )
-@click.option(
-    "--show-bpf",
-    is_flag=False,
-    flag_value="short",
-    type=click.Choice(["short", "all"]),
-    metavar="[all]",
-    help="Print the BPF program of this run and exit; 'all' includes the kernel's types.",
-)
+@click.option("--show-bpf", is_flag=True, help="Print the BPF program of this run, in C, and exit.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 @text_style
 @click.pass_context
@@ -148,7 +141,7 @@ def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **o
         raise UsageError("the argument '--print' needs '--out'", hint="without --out events are printed anyway")
     collection.prepare()
     if options["show_bpf"]:
-        click.echo(collection.text(options["show_bpf"] == "all"))
+        click.echo(collection.text())
         return
     _collect(collection, style, out, print_ or out is None, options["ready_file"])
 

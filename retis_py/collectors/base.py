@@ -54,10 +54,9 @@ class Collector:
     layouts: ClassVar[Mapping[str, Mapping[str, type[Raw]]]] = {}
     #: parameter types it can use: a probe with none of those of the enabled collectors is useless
     reads: ClassVar[tuple[str, ...]] = ()
-    #: structs its BPF side reads: printed from BTF
-    structs: ClassVar[tuple[str, ...]] = ()
-    #: members of struct sk_buff its hook finds in scratch.skb: the range they span is copied at once
-    skb_members: ClassVar[tuple[str, ...]] = ()
+    #: kernel struct -> members its BPF side reads, as dotted paths; what spans those of sk_buff is copied at once and
+    #: found in scratch.skb
+    members: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: names of its hooks, hook_<name>() in C; one that ends the event with a tail of bytes comes after all others
     hooks: ClassVar[tuple[str, ...]] = ()
     tail_hook: ClassVar[str] = ""

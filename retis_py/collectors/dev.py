@@ -42,8 +42,7 @@ class Dev(Collector):
     sections = (DevSection,)
     layouts = {"dev": {"dev": DevRaw}}
     reads = ("struct net_device *", "struct sk_buff *")
-    structs = ("net_device",)
-    skb_members = ("dev", "skb_iif")
+    members = {"sk_buff": ("dev", "skb_iif"), "net_device": ("ifindex", "name")}
     hooks = ("dev",)
 
     def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:

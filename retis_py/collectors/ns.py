@@ -34,8 +34,12 @@ class Ns(Collector):
     sections = (NetnsSection,)
     layouts = {"netns": {"ns": NsRaw}}
     reads = ("struct net *", "struct sk_buff *", "struct net_device *")
-    structs = ("net", "net_device", "sock")
-    skb_members = ("dev", "sk")
+    members = {
+        "sk_buff": ("dev", "sk"),
+        "net": ("net_cookie", "ns.inum"),
+        "net_device": ("nd_net.net",),
+        "sock": ("__sk_common.skc_net.net",),
+    }
     hooks = ("ns",)
 
     def setup(self, kernel: Kernel, options: Mapping[str, Any]) -> None:

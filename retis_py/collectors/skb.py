@@ -204,12 +204,14 @@ class Skb(Collector):
         "packet": {"skb_packet": PacketRaw},
     }
     reads = ("struct sk_buff *",)
-    structs = ("sk_buff", "skb_shared_info")
-    skb_members = (
-        *("len", "data_len", "mac_len", "protocol", "mac_header", "network_header", "transport_header"),
-        *("head", "data", "end", "users", "vlan_tci", "vlan_proto", "hash", "csum", "priority"),
-        *("ip_summed", "csum_level", "nohdr", "cloned", "fclone"),
-    )
+    members = {
+        "sk_buff": (
+            *("len", "data_len", "mac_len", "protocol", "mac_header", "network_header", "transport_header"),
+            *("head", "data", "end", "users.refs.counter", "vlan_present", "vlan_all", "vlan_tci", "vlan_proto"),
+            *("hash", "csum", "priority", "ip_summed", "csum_level", "nohdr", "cloned", "fclone"),
+        ),
+        "skb_shared_info": ("gso_size", "gso_segs", "gso_type", "flags", "nr_frags", "dataref.counter"),
+    }
     hooks = ("skb",)
     tail_hook = "skb_packet"
 

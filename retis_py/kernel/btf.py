@@ -157,6 +157,16 @@ class Btf:
         type_id = self.find(structure, Kind.STRUCT)
         return self.type(type_id).ref if type_id else None
 
+    def is_signed(self, type_id: int) -> bool:
+        """Is the integer type signed? BTF_INT_SIGNED of the word behind its record."""
+        (word,) = struct.unpack("=I", ctypes.string_at(self.type(type_id).tail, 4))
+        return bool(word >> 24 & 1)
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        """Type of the elements of an array, and how many there are: struct btf_array."""
+        element, _index, count = struct.unpack("=III", ctypes.string_at(self.type(type_id).tail, 12))
+        return element, count
+
     def size(self, type_id: int) -> int:
         """Size in bytes of any type that has one."""
         return int(library().btf__resolve_size(self._btf, type_id))

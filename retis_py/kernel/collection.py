@@ -125,7 +125,7 @@ class Collection:
             _log.warning("no probe reports events: give some with --probe")
         return planned
 
-    def text(self, show_types: bool = True) -> str:
+    def text(self) -> str:
         """The C text of the run."""
         shapes = self._shapes = list(dict.fromkeys(entry.shape for entry in self._planned))
         vmlinux = self._system.types.vmlinux
@@ -133,13 +133,13 @@ class Collection:
             self._collectors,
             shapes,
             self._filter,
-            vmlinux.dump_c(kernel_types(self._collectors)) if show_types else "",
+            kernel_types(self._system.types, self._collectors),
             kernel_macros(vmlinux, self._collectors),
             max_probes=max(len(self._planned), 1),
             reduced=not self._system.kprobes,
             tracking_entries=8192 if self._system.kprobes else 65536,
         )
-        return compose(run, show_types)
+        return compose(run)
 
     def attach(self) -> None:
         """Compile, load, attach; then let all programs work at once."""

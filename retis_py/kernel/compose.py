@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from retis_py.collectors.base import Collector
 from retis_py.filters.packet import PacketFilter
-from retis_py.kernel.btf import Btf, Kind
+from retis_py.kernel.btf import Btf, KernelTypes, Kind
+from retis_py.kernel.structs import print_structs
 from retis_py.paths import bpf_dir
 
 __all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types"]
@@ -30,7 +31,7 @@ NO_REASONS = -2
 
 #: what bpf/context.h reads of every sk_buff
 _BRIEF = ("len", "data_len", "mac_len", "mac_header", "network_header", "end", "head", "data")
-_LINKED = ("sk_buff", "skb_shared_info", "pt_regs")
+_ALWAYS = {"sk_buff": _BRIEF, "skb_shared_info": ("dataref.counter",)}
 
 
 class Shape(NamedTuple):
@@ -54,7 +55,7 @@ class Run(NamedTuple):
     collectors: Sequence[Collector]
     shapes: Sequence[Shape]
     packet_filter: PacketFilter | None
-    #: ``KernelTypes.vmlinux.dump_c`` of `kernel_types`, and `kernel_macros`
+    #: `kernel_types` and `kernel_macros`
     types: str
     macros: Mapping[str, int]
     max_probes: int
@@ -62,9 +63,18 @@ class Run(NamedTuple):
     reduced: bool = False
 
 
-def kernel_types(collectors: Iterable[Collector]) -> list[str]:
-    """The structs a run needs from BTF."""
-    return list(dict.fromkeys([*_LINKED, *(name for c in collectors for name in c.structs)]))
+def _members(collectors: Iterable[Collector]) -> dict[str, list[str]]:
+    """The members of kernel structs that a run reads."""
+    out = {name: list(paths) for name, paths in _ALWAYS.items()}
+    for collector in collectors:
+        for name, paths in collector.members.items():
+            out.setdefault(name, []).extend(paths)
+    return out
+
+
+def kernel_types(types: KernelTypes, collectors: Iterable[Collector]) -> str:
+    """C of the kernel structs a run reads, and of the registers its kprobes get."""
+    return print_structs(types, _members(collectors)) + types.vmlinux.dump_c(["pt_regs"])
 
 
 def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
@@ -72,7 +82,7 @@ def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
     skb = btf.find("sk_buff", Kind.STRUCT) or 0
     first, end = btf.type(skb).ref, 0
     for name in members:
-        member = btf.member(skb, name)
+        member = btf.member(skb, name.partition(".")[0])
         if member is None:
             continue
         size = 8 if member.bits else btf.size(member.type_id)
@@ -86,8 +96,7 @@ def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
     first, end = _span(btf, _BRIEF)
     cloned = btf.member(btf.find("sk_buff", Kind.STRUCT) or 0, "cloned")
     skb_cloned = cloned.offset if cloned else 0
-    wanted = [*_BRIEF, *(name for c in collectors for name in c.skb_members)]
-    copy_first, copy_end = _span(btf, wanted)
+    copy_first, copy_end = _span(btf, _members(collectors)["sk_buff"])
     return {
         "SKB_FIRST": first,
         "SKB_END": end,
@@ -116,7 +125,7 @@ static __always_inline int meta_matches(struct sk_buff *skb)
 def _run_hooks(collectors: Sequence[Collector]) -> str:
     """run_hooks(): all hooks, in the order of the list of collectors, tails last."""
     calls = [name for c in collectors for name in c.hooks] + [c.tail_hook for c in collectors if c.tail_hook]
-    needs_skb = any(c.skb_members for c in collectors)
+    needs_skb = any("sk_buff" in c.members for c in collectors)
     lines = [
         '#line 1 "hooks"',
         "static __always_inline void run_hooks(struct scratch *s, struct context *ctx)",
@@ -181,8 +190,8 @@ static __always_inline u16 probe_id(void)
 """
 
 
-def compose(run: Run, show_types: bool = True) -> str:
-    """The C text of *run*; without *show_types*, what BTF printed is left out (for reading, not for compiling)."""
+def compose(run: Run) -> str:
+    """The C text of *run*."""
     kinds = {shape.type for shape in run.shapes}
     macros = {
         **run.macros,
@@ -197,10 +206,9 @@ def compose(run: Run, show_types: bool = True) -> str:
     }
     for collector in run.collectors:
         macros.update(collector.defines())
-    types = run.types if show_types else "/* ... the kernel's types, printed from BTF ... */\n"
     parts = [
         "#include <linux/types.h>\n",
-        f'#line 1 "kernel types"\n{types}',
+        f'#line 1 "kernel types"\n{run.types}',
         '_Static_assert(sizeof(struct sk_buff) == SKB_SIZE, "struct sk_buff differs from BTF");\n'
         '_Static_assert(__builtin_offsetof(struct sk_buff, head) == SKB_HEAD, "sk_buff.head differs from BTF");\n',
         *(_source(name) for name in ("layouts.h", "core.h", "context.h", "event.h", "tracking.h", "packet.h")),
