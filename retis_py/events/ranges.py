@@ -7,13 +7,13 @@ checked here, on decoded events, and sections with a `validate` method are asked
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Optional, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from retis_py.events.section import U64
 
-__all__ = ["make_validator"]
+__all__ = ["make_section_validator", "make_validator"]
 
 _MAX = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -76,6 +76,18 @@ def _invalid(section: Any, path: str) -> None:
         section.validate()
     except ValueError as error:
         raise ValueError(f"{error} - at `{path}`") from None
+
+
+def make_section_validator(key: str, section_type: Any) -> Callable[[Any], None] | None:
+    """As `make_validator` for one section alone, None if its types say everything."""
+    fields: list[Any] = [("section", Optional[section_type], None)]
+    event_type = msgspec.defstruct("Event", fields, rename={"section": key})
+    lines: list[str] = []
+    _checks(event_type, "event", "$", "", lines, {})
+    if not lines:
+        return None
+    validate = make_validator(event_type)
+    return lambda section: validate(event_type(section))
 
 
 def make_validator(event_type: type[msgspec.Struct]) -> Callable[[Any], None]:

@@ -20,8 +20,8 @@ __all__ = ["BLOCK", "MAX_LINE", "Block", "EventSource"]
 
 log = logging.getLogger(__name__)
 
-#: bytes read at once
-BLOCK = 1 << 20
+#: bytes read at once: what a block's lines become fits into the processor's cache
+BLOCK = 1 << 17
 #: longest line accepted, in bytes: a series of 18,000 events, or an event far beyond what a kernel can report
 MAX_LINE = 16 << 20
 

@@ -31,12 +31,10 @@ class _Printer:
         self.style = style
         self.slow = TextRenderer(style)
         #: what the first event of a series is printed by, and the others
-        self.first, self.next = (
-            RawRenderer(reader.event_type, reader.validate, style, base) for base in (0, 4)
-        )
+        self.first, self.next = (RawRenderer(reader.event_type, style, base) for base in (0, 4))
         raw = raw_event_type(reader.event_type)
         line = list[raw] if reader.is_sorted else raw  # type: ignore[valid-type]
-        self.decode_lines = msgspec.json.Decoder(line).decode_lines
+        self.decode = msgspec.json.Decoder(line).decode
         self.clock: Clock | None = None
         #: events left out because they have no common section
         self.skipped = 0
@@ -47,19 +45,20 @@ class _Printer:
             try:
                 return self._fast(block), None
             except (msgspec.DecodeError, ValueError, RecursionError):
-                self.clock, self.skipped = clock, skipped  # something is wrong: a reader knows what to call it
+                self.clock, self.skipped = clock, skipped  # a reader knows what is wrong
         return self._slow(block)
 
     def _fast(self, block: Block) -> bytes:
-        lines = self.decode_lines(block.data)
-        # msgspec skips empty lines and does not mind two values on one
-        if len(lines) != block.data.count(b"\n") + (not block.data.endswith(b"\n")):
-            raise ValueError
+        lines = block.data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
         self.first.clock = self.clock
+        decode = self.decode
         if self.reader.is_sorted:
-            texts = [self._fast_series(series) for series in lines]
+            texts = [self._fast_series(decode(line)) for line in lines]
         else:
-            texts = list(map(self.first.text, lines))
+            text = self.first.text
+            texts = [text(decode(line)) for line in lines]
         self.clock = self.first.clock
         if None in texts:
             kept = [text for text in texts if text is not None]

@@ -1,21 +1,23 @@
 """Event text without decoding: the JSON of a section is looked up among those seen before.
 
-An event repeats what others just before it said: its device, namespace, task, and within a packet's way through
-the kernel its bytes too. So lines are only split into sections (`msgspec.Raw`), whose bytes lead to the text made
-when they were first seen; new ones are decoded and checked as any reader does it. What comes out is what
-`TextRenderer` makes, which a test holds against it for events of all kinds.
+An event repeats what others just before it said: its device, namespace, task, and within a packet's way
+through the kernel its bytes too. So lines are only split into sections (`msgspec.Raw`), whose bytes lead
+to the text made when they were first seen; new ones are decoded and checked as any reader does it. What
+comes out is what `TextRenderer` makes, which a test holds against it for events of all kinds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, get_type_hints
 
 import msgspec
 
 from retis_py.display import Layout, Texts
 from retis_py.events.clock import Clock
+from retis_py.events.core import Task
 from retis_py.events.event import FILE_ORDER, attribute
+from retis_py.events.ranges import make_section_validator
 from retis_py.events.section import U32, U64, Style
 
 __all__ = ["RawRenderer", "raw_event_type"]
@@ -27,14 +29,14 @@ _Raw: Any = msgspec.Raw
 
 class _Common(msgspec.Struct, gc=False):
     timestamp: U64
-    smp_id: Optional[U32] = None  # noqa: UP045
+    smp_id: Optional[U32] = None
     task: _Raw = None
 
 
 def raw_event_type(event_type: Any) -> Any:
     """Events with the sections of *event_type* as msgspec.Raw, common split once more."""
     fields: list[Any] = [
-        (name, Optional[_Common] if name == "common" else msgspec.Raw, None)  # noqa: UP045
+        (name, Optional[_Common] if name == "common" else msgspec.Raw, None)
         for name in event_type.__struct_fields__
     ]
     return msgspec.defstruct("RawEvent", fields, rename="kebab", gc=False)
@@ -43,24 +45,24 @@ def raw_event_type(event_type: Any) -> Any:
 class RawRenderer:
     """Makes the text of raw events at one indentation.
 
-    *validate* checks a decoded event. Raises ValueError or msgspec.DecodeError for an event that is not valid,
-    without saying where: a reader finds that again. *clock* may be set, see `TextRenderer`.
+    Raises ValueError or msgspec.DecodeError for an event that is not valid, without saying where: a
+    reader finds that again. *base* is that of `Layout`.
     """
 
-    def __init__(
-        self, event_type: Any, validate: Callable[[Any], None], style: Style, base: int, clock: Clock | None = None
-    ) -> None:
-        self.clock = clock
+    def __init__(self, event_type: Any, style: Style, base: int) -> None:
+        #: may be set, see `TextRenderer`
+        self.clock: Clock | None = None
         self._utc = style.utc
-        self._decode = msgspec.json.Decoder(event_type).decode
-        self._validate = validate
+        self._types = get_type_hints(event_type, include_extras=True)
+        self._types["task"] = Optional[Task]
         layout = Layout(style, base)
         self._layout = layout
         self._lead = layout.lead
         inline, block = layout.inline, layout.block
         self._cpu = Texts(lambda cpu: "" if cpu is None else f" ({cpu})")
-        self._task = Texts(self._task_text)
-        self._kernel = Texts(self._kernel_texts)
+        self._task = self._texts("task", inline)
+        # the stack comes later than the probe
+        self._kernel = self._texts("kernel", lambda kernel: (inline(kernel), layout.stack(kernel)), ("", ""))
         self._userspace = self._texts("userspace", inline)
         self._tracking = self._texts("tracking", inline)
         self._skb_tracking = self._texts("skb-tracking", inline)
@@ -74,6 +76,7 @@ class RawRenderer:
         self._detrace = self._texts("ovs-detrace", block)
         self._nft = self._texts("nft", block)
         self._ct = self._texts("ct", block)
+        self._startup = self._texts("startup", self._startup_text).make
         known = set(FILE_ORDER)
         #: sections upstream does not know: attribute and texts
         self._extra = [
@@ -82,32 +85,23 @@ class RawRenderer:
             if key not in known
         ]
 
-    def _section(self, key: str, data: bytes) -> Any:
-        """The section *key* of which *data* is the JSON."""
-        event = self._decode(b'{"%b":%b}' % (key.encode(), data))
-        self._validate(event)
-        return getattr(event, attribute(key))
+    def _texts(self, key: str, text: Callable[[Any], Any], nothing: Any = "") -> Texts:
+        """What *text* makes of the sections *key*, by their JSON; *nothing* for null."""
+        hint = self._types[attribute(key)]
+        decode = msgspec.json.Decoder(hint).decode
+        validate = make_section_validator(key, hint)
 
-    def _texts(self, key: str, text: Callable[[Any], str]) -> Texts:
-        def make(data: bytes) -> str:
-            section = self._section(key, data)
-            return "" if section is None else text(section)
+        def make(data: bytes) -> Any:
+            section = decode(data)
+            if section is None:
+                return nothing
+            if validate is not None:
+                validate(section)
+            return text(section)
 
         return Texts(make)
 
-    def _task_text(self, data: bytes) -> str:
-        task = self._section("common", b'{"timestamp":0,"task":%b}' % data).task
-        return "" if task is None else self._layout.inline(task)
-
-    def _kernel_texts(self, data: bytes) -> tuple[str, str]:
-        """The probe, and the stack, which comes later; both empty for null."""
-        kernel = self._section("kernel", data)
-        return ("", "") if kernel is None else (self._layout.inline(kernel), self._layout.stack(kernel))
-
-    def _startup(self, data: bytes) -> str:
-        startup = self._section("startup", data)
-        if startup is None:
-            return ""
+    def _startup_text(self, startup: Any) -> str:
         self.clock = Clock(startup.clock_monotonic_offset)
         return self._layout.block(startup)
 
