@@ -69,7 +69,8 @@ def test_full_disk_ends_the_collection_and_keeps_whole_events(two_ns, collect, t
     disk.mkdir()
     run_command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk)
     try:
-        run = collect("-c", "skb,skb-tracking,dev", "-f", "icmp", file=disk / "retis.data").start()
+        options = ("-c", "skb,skb-tracking,dev", "-f", "icmp", "-p", "net:netif_rx")
+        run = collect(*options, file=disk / "retis.data").start()
         two_ns.a.ping(two_ns.b_address, 200)
         assert run.wait() == RUN_TIME
         assert "No space left on device" in run.stderr

@@ -81,7 +81,8 @@ def test_killed_collection_leaves_a_readable_file(two_ns, collect):
 
 
 def test_events_of_all_cpus_are_in_order_of_time(two_ns, collect):
-    with collect("-c", "skb,dev", "-f", "icmp") as run:
+    probes = ("-p", "net:netif_rx", "-p", "net:net_dev_start_xmit")
+    with collect("-c", "skb,dev", "-f", "icmp", *probes) as run:
         pings = [
             subprocess.Popen(
                 [
@@ -106,7 +107,7 @@ def test_events_of_all_cpus_are_in_order_of_time(two_ns, collect):
         for ping in pings:
             assert ping.wait(120) == 0
     times = [event["common"]["timestamp"] for event in run.events]
-    assert len(times) == 2 * 100 * 4  # two probes, request and reply
+    assert len(times) == 2 * 100 * 2 * 2  # pings, both ways, two probes
     assert times == sorted(times)
     assert {event["common"]["smp_id"] for event in run.events} == {0, 1}
 

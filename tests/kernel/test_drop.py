@@ -20,7 +20,7 @@ def test_syn_to_closed_port_is_dropped_for_no_socket(two_ns, collect):
 
 
 def test_packet_refused_by_a_rule_is_dropped_by_netfilter(two_ns, collect):
-    rules = "table ip t { chain c { type filter hook input priority 0; udp dport 5353 counter drop; } }"
+    rules = "table ip t { chain c { type filter hook input priority 0; udp dport 5353 counter drop; }; }"
     two_ns.b.run("nft", "-f", "-", input=rules)
     with collect(*DROPS, "-f", "udp port 5353") as run:
         two_ns.a.send_udp(two_ns.b_address, 5353, count=23)

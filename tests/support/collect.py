@@ -16,8 +16,8 @@ __all__ = ["RETIS", "Collect", "retis"]
 
 RETIS = Path(sys.executable).with_name("retis")
 ORACLE = Path(__file__).resolve().parents[2] / ".venv-oracle" / "bin" / "python"
-#: compiling and attaching under emulation; on a plain machine it takes about a second
-START_PATIENCE = 180.0
+#: compiling and attaching take about a second on a plain machine, and ten under emulation
+START_PATIENCE = 180.0 if "RETIS_PY_LAB_SHARE" in os.environ else 30.0
 READ_WITH_UPSTREAM = (
     "import retis, sys\nfor event in retis.EventReader(sys.argv[1]): print(event, end='\\n\\n')"
 )

@@ -38,7 +38,7 @@ class Router:
 
 @pytest.fixture
 def three_ns() -> Iterator[Router]:
-    """A client, a router that translates the destination 10.0.9.9 to the server's address, and the server."""
+    """A client, a router that translates the destination 10.0.9.9, and the server it translates to."""
     with contextlib.ExitStack() as stack:
         client, router, server = (stack.enter_context(new_namespace(role)) for role in ("c", "r", "s"))
         near = Link(client, router, "10.0.1", "client0 near0")
@@ -46,15 +46,9 @@ def three_ns() -> Iterator[Router]:
         client.ip(f"route add default via {near.b_address}")
         server.ip(f"route add default via {far.a_address}")
         router.sysctl("net/ipv4/ip_forward", 1)
-        router.run(
-            "nft",
-            "-f",
-            "-",
-            input=f"""table ip nat {{ chain prerouting {{
-                type nat hook prerouting priority dstnat;
-                ip daddr {Router.VIRTUAL} dnat to {far.b_address}
-            }} }}""",
-        )
+        rule = f"ip daddr {Router.VIRTUAL} dnat to {far.b_address};"
+        chain = f"chain prerouting {{ type nat hook prerouting priority dstnat; {rule} }}"
+        router.run("nft", "-f", "-", input=f"table ip nat {{ {chain}; }}")
         yield Router(client, router, server, near, far)
 
 
