@@ -1,0 +1,171 @@
+"""Which events belong to the same packet: adds the ``tracking`` section to events, in file order.
+
+Most events carry the identity of their packet (``skb-tracking``). Through Open vSwitch's upcalls a packet
+leaves the kernel and comes back as another one: upcalls are followed by CPU and time, then by queue id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from retis_py.collectors.ovs import (
+    OvsAction,
+    OvsFlowLookup,
+    OvsFlowOperation,
+    OvsRecvUpcall,
+    OvsUpcall,
+    OvsUpcallEnqueue,
+    OvsUpcallReturn,
+)
+from retis_py.errors import RetisError
+from retis_py.events.core import SkbId, TrackingSection
+
+__all__ = ["REMEMBERED", "Packet", "Tracker"]
+
+log = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+
+#: packets remembered without having been seen again, at least; at most twice as many
+REMEMBERED = 1 << 16
+
+
+class Packet(msgspec.Struct, gc=False):
+    """A packet in the making: what its next event needs to know."""
+
+    #: identity of the series, orders series by age
+    key: int
+    #: of the first event
+    skb: SkbId
+    #: index of its last event
+    idx: int
+
+
+class Recent(Generic[Key]):
+    """A dictionary that forgets: entries not used while *limit* others were are dropped, all at once.
+
+    Two dictionaries, the older of which is thrown away when the younger is full: no bookkeeping per look-up.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._young: dict[Key, Packet] = {}
+        self._old: dict[Key, Packet] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def __setitem__(self, key: Key, packet: Packet) -> None:
+        self._young[key] = packet
+        if self._limit and len(self._young) >= self._limit:
+            self._old = self._young
+            self._young = {}
+
+    def get(self, key: Key) -> Packet | None:
+        packet = self._young.get(key)
+        if packet is None and self._old:
+            packet = self._old.pop(key, None)
+            if packet is not None:
+                self[key] = packet
+        return packet
+
+    def discard(self, key: Key) -> None:
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+
+class Tracker:
+    """Gives events their ``tracking`` section. Feed it all events of a file, in order.
+
+    *remembered* bounds its memory: how many packets may come in between two events of one for them still to
+    be numbered in one go; 0 means all. Where upstream stops at an upcall or a queue whose beginning is not in
+    the file, the event stays without the section, with one warning.
+    """
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._packets: Recent[int] = Recent(remembered)
+        self._upcalls: Recent[tuple[int, int]] = Recent(remembered)
+        self._queues: Recent[int] = Recent(remembered)
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        """Events left without a packet because its way through an upcall is not in the file."""
+        return self._lost
+
+    def track(self, event: Any, timestamp: Callable[[Any], int]) -> Packet | None:
+        """Add ``tracking`` to *event*; returns its packet, None if it belongs to none.
+
+        *timestamp* gives the time of an event: sort knows events whose common section is not decoded.
+        """
+        ovs = event.ovs
+        if ovs is not None:
+            kind = type(ovs)
+            if kind is not OvsFlowLookup and not (kind is OvsAction and ovs.queue_id is None):
+                return self._track_ovs(event, ovs, timestamp)
+        packet = self._follow(event)
+        if packet is not None:
+            self._mark(event, packet)
+        return packet
+
+    def _follow(self, event: Any) -> Packet | None:
+        """The packet of an event by its own identity, moved on to this event."""
+        skb = event.skb_tracking
+        if skb is None:
+            return None
+        key = skb.timestamp << 64 | skb.orig_head
+        packet = self._packets.get(key)
+        if packet is None:
+            packet = Packet(key, skb, 0)
+            self._packets[key] = packet
+        else:
+            packet.idx += 1
+        return packet
+
+    @staticmethod
+    def _mark(event: Any, packet: Packet) -> None:
+        given = event.tracking
+        if given is None:
+            event.tracking = TrackingSection(packet.skb, packet.idx)
+        elif given.skb.tracking_id() != packet.key:
+            raise RetisError("event has tracking information of another packet")
+
+    def _track_ovs(self, event: Any, ovs: Any, timestamp: Callable[[Any], int]) -> Packet | None:
+        if isinstance(ovs, (OvsUpcall, OvsUpcallReturn)):
+            packet = self._follow(event)
+            if packet is not None:
+                self._mark(event, packet)
+            if isinstance(ovs, OvsUpcallReturn):
+                self._upcalls.discard((ovs.upcall_cpu, ovs.upcall_ts))
+            elif packet is not None:
+                self._upcalls[(ovs.cpu, timestamp(event))] = packet
+            return packet
+        if isinstance(ovs, OvsUpcallEnqueue):
+            packet = self._upcalls.get((ovs.upcall_cpu, ovs.upcall_ts))
+            if packet is None:
+                return self._unknown("Enqueue without an associated upcall event.")
+            self._queues[ovs.queue_id] = packet
+        else:
+            assert isinstance(ovs, (OvsRecvUpcall, OvsFlowOperation, OvsAction))
+            queue = ovs.queue_id
+            assert queue is not None
+            packet = self._queues.get(queue)
+            if packet is None:
+                return self._unknown(f"Queue Id lookup failed for OVS userspace event: {queue}")
+            if isinstance(ovs, OvsAction) and event.skb_tracking is not None:
+                # the packet is back in the kernel: another sk_buff, but the same series
+                self._packets[event.skb_tracking.tracking_id()] = packet
+        packet.idx += 1
+        self._mark(event, packet)
+        return packet
+
+    def _unknown(self, why: str) -> None:
+        if not self._lost:
+            log.warning(
+                "%s The event stays on its own (so do others like it)", why if why[-1] == "." else why + "."
+            )
+        self._lost += 1

@@ -1,0 +1,149 @@
+"""sort: group events by packet, oldest packet first.
+
+Two ways through the same code: with text output events are decoded in full; with a file as only output,
+sections that sorting does not look at stay the bytes they are (`SortEvent`), which is what makes it fast.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from typing import Any, Optional
+
+import msgspec
+
+from retis_py.collectors import Event
+from retis_py.collectors.ovs import OvsDetraceSection, OvsFlowLookup, OvsSection
+from retis_py.collectors.skb_tracking import SkbTrackingSection
+from retis_py.events.core import TrackingSection
+from retis_py.events.event import BaseEvent, attribute
+from retis_py.process.series import REMEMBERED, Tracker
+
+__all__ = ["MAX_BUFFER", "SortEvent", "Sorter", "sort_events", "timestamp_of"]
+
+#: events held by default
+MAX_BUFFER = 1000
+
+#: what sorting looks at; all other sections stay as they are in the file
+_DECODED: dict[str, Any] = {
+    "tracking": Optional[TrackingSection],
+    "skb-tracking": Optional[SkbTrackingSection],
+    "ovs": Optional[OvsSection],
+    "ovs-detrace": Optional[OvsDetraceSection],
+}
+_ABSENT = msgspec.Raw()
+
+#: an event of which only what sorting needs is decoded; encodes to the same JSON as a decoded one
+SortEvent: Any = msgspec.defstruct(
+    "SortEvent",
+    [
+        (attribute(key), _DECODED[key], None) if key in _DECODED else (attribute(key), msgspec.Raw, _ABSENT)
+        for key in Event.__struct_encode_fields__
+    ],
+    bases=(BaseEvent,),
+    omit_defaults=True,
+    gc=False,
+)
+
+
+class _Common(msgspec.Struct, gc=False):
+    timestamp: int
+
+
+_common = msgspec.json.Decoder(Optional[_Common])
+
+
+def timestamp_of(event: Any) -> int:
+    """The time of an event, decoded or not; 0 without a common section."""
+    common = event.common
+    if type(common) is msgspec.Raw:
+        common = _common.decode(common) if common is not _ABSENT else None
+    return 0 if common is None else common.timestamp
+
+
+class Sorter:
+    """Holds events back until *max_buffer* of them are there, then lets the oldest series go; 0: all."""
+
+    def __init__(self, max_buffer: int = MAX_BUFFER) -> None:
+        self._max_buffer = max_buffer
+        self._tracker = Tracker(REMEMBERED if max_buffer else 0)
+        self._series: dict[int, list[Any]] = {}
+        #: keys of `_series`, as a heap
+        self._keys: list[int] = []
+        self._untracked: deque[Any] = deque()
+        self._held = 0
+        #: flow -> the last that is known about it
+        self._flows: dict[Any, OvsDetraceSection] = {}
+
+    def add(self, events: Iterable[Any]) -> Iterator[list[Any]]:
+        """Take *events*; gives the series that had to go to make room."""
+        track, series, keys = self._tracker.track, self._series, self._keys
+        limit = self._max_buffer
+        for event in events:
+            packet = track(event, timestamp_of)
+            if packet is not None:
+                key = packet.key
+            elif event.tracking is not None:
+                key = event.tracking.skb.tracking_id()
+            else:
+                key = -1
+            if key >= 0:
+                members = series.get(key)
+                if members is None:
+                    series[key] = [event]
+                    heappush(keys, key)
+                else:
+                    members.append(event)
+            else:
+                self._add_untracked(event)
+            self._held += 1
+            while limit and self._held >= limit:
+                yield self._pop()
+
+    def flush(self) -> Iterator[list[Any]]:
+        """The series still held."""
+        while self._held:
+            yield self._pop()
+
+    def _add_untracked(self, event: Any) -> None:
+        self._untracked.append(event)
+        detrace = event.ovs_detrace
+        if detrace is not None:
+            self._flows[(detrace.ufid, detrace.flow, detrace.sf_acts)] = detrace
+
+    def _pop(self) -> list[Any]:
+        if not self._keys or (self._untracked and self._keys[0] >> 64 >= timestamp_of(self._untracked[0])):
+            self._held -= 1
+            return [self._untracked.popleft()]
+        events = self._series.pop(heappop(self._keys))
+        self._held -= len(events)
+        if self._flows:
+            for event in events:
+                if isinstance(event.ovs, OvsFlowLookup):
+                    self._enrich(event)
+        return events
+
+    def _enrich(self, event: Any) -> None:
+        """Add to a flow look-up what is known of the flow by now."""
+        lookup = event.ovs
+        detrace = self._flows.get((lookup.ufid, lookup.flow, lookup.sf_acts))
+        if detrace is not None:
+            event.ovs = msgspec.structs.replace(lookup, dpflow=detrace.dpflow, ofpflows=detrace.ofpflows)
+
+
+def sort_events(
+    batches: Iterable[Iterable[Any]],
+    max_buffer: int = MAX_BUFFER,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Any]]:
+    """The series of all events in *batches*, each in file order, oldest first as far as *max_buffer* allows.
+
+    Once *stopped* says so, no further batch is read: what is held comes out, and that is it.
+    """
+    sorter = Sorter(max_buffer)
+    for batch in batches:
+        yield from sorter.add(batch)
+        if stopped():
+            break
+    yield from sorter.flush()
