@@ -1,0 +1,208 @@
+"""Decoding event files a block of lines at a time, and on all cores.
+
+`EventReader` gives one checked event after the other and knows how to name what is wrong with a line.
+Commands that look at a few sections only are faster if msgspec decodes a whole block; at the first problem
+the block is handed back to the reader, which finds it again and says what it is.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from retis_py.errors import EventFileError, RetisError
+from retis_py.events.file import Reader, is_utf8
+from retis_py.events.source import MAX_LINE, Block, EventSource
+from retis_py.events.version import LATEST
+
+__all__ = ["BlockDecoder", "cores", "ordered_map"]
+
+Result = TypeVar("Result")
+
+#: bytes a worker takes at once: large enough to forget the cost of a task, small enough for memory and
+#: balance
+PIECE = 1 << 21
+#: files below this are read by one process: starting workers takes a few milliseconds
+_WORTH_IT = 8 << 20
+#: all workers read the same disk and feed one consumer; more do not help
+_MAX_WORKERS = 4
+
+
+class BlockDecoder:
+    """Decodes all lines of a block at once, to the events or series of *reader*."""
+
+    def __init__(self, reader: Reader[Any]) -> None:
+        self._reader = reader
+        line = list[reader.event_type] if reader.is_sorted else reader.event_type  # type: ignore[name-defined]
+        self._decoder = msgspec.json.Decoder(line)
+
+    def items(self, block: Block) -> Iterator[Any]:
+        """What the lines of *block* hold. Raises EventFileError at the first bad line, not before."""
+        data = block.data
+        if not data:
+            return iter(())
+        if self._reader.level == LATEST and is_utf8(data):
+            try:
+                items = self._decoder.decode_lines(data)
+            except (msgspec.DecodeError, RecursionError):
+                pass
+            else:
+                # msgspec skips empty lines and does not mind two values on one: the reader does
+                if len(items) == data.count(b"\n") + (not data.endswith(b"\n")):
+                    return iter(items)
+        return self._reader.read(block)
+
+    def lines(self, block: Block) -> Iterator[Any]:
+        """As `items`, but what is not decoded (msgspec.Raw) keeps a line alive and not the whole block."""
+        data = block.data
+        if not data:
+            return iter(())
+        if self._reader.level == LATEST and is_utf8(data):
+            try:
+                return iter(list(map(self._decoder.decode, data.removesuffix(b"\n").split(b"\n"))))
+            except (msgspec.DecodeError, RecursionError):
+                pass
+        return self._reader.read(block)
+
+
+def cores() -> int:
+    """How many processes are worth starting."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        available = os.cpu_count() or 1
+    return min(available, _MAX_WORKERS)
+
+
+def ordered_map(
+    source: EventSource, function: Callable[[Block], Result], workers: int | None = None
+) -> Iterator[Result]:
+    """``map(function, source.blocks())`` by several processes; blocks are of another size. Results are
+    pickled.
+
+    An error in *function* or in the file is raised where its result would have come. Processes are forked, so
+    *function* may be anything, but what it changes stays in its process: no state from block to block.
+    """
+    paths = list(source.paths())
+    size = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    count = cores() if workers is None else workers
+    if count < 2 or (workers is None and size < _WORTH_IT):
+        for block in source.blocks():
+            yield function(block)
+        return
+    team = [_Worker(paths, function, index, count) for index in range(count)]
+    try:
+        turn = 0
+        while True:
+            result = team[turn % count].receive()
+            if result is _END:
+                return
+            yield result
+            turn += 1
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+_END = object()
+
+
+class _Worker:
+    """A forked process that takes every *count*-th piece, beginning with *index*."""
+
+    def __init__(self, paths: list[str], function: Callable[[Block], Any], index: int, count: int) -> None:
+        read_end, write_end = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            status = 1
+            try:
+                os.close(read_end)
+                # the parent handles signals, and ends us
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+                    signal.signal(number, signal.SIG_IGN)
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                with open(write_end, "wb", buffering=0) as out:
+                    _work(paths, function, index, count, out)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(write_end)
+        self._results = os.fdopen(read_end, "rb", buffering=1 << 16)
+
+    def receive(self) -> Any:
+        """The next result, `_END` when there is none. Raises what the worker raised."""
+        header = self._results.read(9)
+        if len(header) < 9:
+            raise RetisError("a worker process ended unexpectedly", "is there enough memory?")
+        kind, length = header[:1], int.from_bytes(header[1:], "little")
+        if kind == b"E":
+            return _END
+        body = self._results.read(length)
+        if len(body) < length:
+            raise RetisError("a worker process ended unexpectedly", "is there enough memory?")
+        value = pickle.loads(body)
+        if kind == b"X":
+            raise value
+        return value
+
+    def stop(self) -> None:
+        self._results.close()
+        # closing the pipe is not enough: workers forked later hold copies of it
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _work(paths: list[str], function: Callable[[Block], Any], index: int, count: int, out: Any) -> None:
+    def send(kind: bytes, value: Any) -> None:
+        body = b"" if value is None and kind == b"E" else pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        data = memoryview(kind + len(body).to_bytes(8, "little") + body)
+        while data:
+            data = data[out.write(data) :]
+
+    try:
+        for block in _pieces(paths, index, count):
+            send(b"R", function(block))
+    except RetisError as error:
+        send(b"X", error)
+        return
+    send(b"E", None)
+
+
+def _pieces(paths: list[str], index: int, count: int) -> Iterator[Block]:
+    """Every *count*-th piece of the files: the lines that begin within its `PIECE` bytes, maybe none."""
+    turn = 0
+    for path in paths:
+        with open(path, "rb") as file:
+            for start in range(0, max(os.fstat(file.fileno()).st_size, 1), PIECE):
+                if turn % count == index:
+                    yield _piece(path, file.fileno(), start)
+                turn += 1
+
+
+def _piece(path: str, fd: int, start: int) -> Block:
+    # the byte before tells whether a line begins at *start*
+    lead = 1 if start else 0
+    data = os.pread(fd, PIECE + lead, start - lead)
+    first = data.find(b"\n") + 1 if lead else 0
+    if lead and not first:
+        return Block(path, start, b"")
+    offset = start - lead + first
+    end = start + PIECE
+    if len(data) == PIECE + lead and not data.endswith(b"\n"):
+        parts = [data]
+        while chunk := os.pread(fd, 1 << 16, end):
+            newline = chunk.find(b"\n") + 1
+            parts.append(chunk[:newline] if newline else chunk)
+            end += len(parts[-1])
+            if newline:
+                break
+            if end - offset > MAX_LINE + PIECE:
+                number = Block(path, offset, data[first:]).line_number(data.rfind(b"\n") + 1 - first)
+                raise EventFileError(f"{path}: line {number}: longer than {MAX_LINE >> 20} MiB")
+        data = b"".join(parts)
+    return Block(path, offset, data[first:])
