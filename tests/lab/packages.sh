@@ -1,19 +1,19 @@
 #!/bin/sh
 # Install the distribution packages that retis_py needs: those that pip cannot provide.
-# usage: packages.sh run|test
+# usage: packages.sh run|demo|test
 # Nothing is touched, and no rights are asked for, when everything is there already.
 set -eu
 
 debian_run="python3 python3-venv python3-bpfcc libpcap0.8"
-debian_test="qemu-system-x86 busybox-static debian-archive-keyring kmod bpftool nftables iproute2 iputils-ping
+debian_test="qemu-system-x86 busybox-static debian-archive-keyring kmod procps bpftool nftables iproute2 iputils-ping
     tcpdump tshark ethtool socat netcat-openbsd conntrack iperf3 openvswitch-switch clang gcc libpcap-dev libc6-dev"
 fedora_run="python3 python3-bcc libpcap"
-fedora_test="qemu-system-x86-core busybox apt dpkg debian-keyring kmod bpftool nftables iproute iputils tcpdump
+fedora_test="qemu-system-x86-core busybox apt dpkg debian-keyring kmod procps-ng bpftool nftables iproute iputils tcpdump
     wireshark-cli ethtool socat nmap-ncat conntrack-tools iperf3 openvswitch clang gcc libpcap-devel"
 
 case ${1:-} in
-run | test) set_wanted=$1 ;;
-*) echo "usage: $0 run|test" >&2 && exit 2 ;;
+run | demo | test) set_wanted=$1 ;;
+*) echo "usage: $0 run|demo|test" >&2 && exit 2 ;;
 esac
 
 fail() {
@@ -48,7 +48,7 @@ on_debian() {
     # a third party's broken repository is no reason to stop: what counts is whether the install works
     try as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || echo "warning: apt-get update failed" >&2
     # shellcheck disable=SC2086
-    try as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing ||
+    try as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends $missing ||
         fail "could not install:$missing"
 }
 
@@ -66,10 +66,18 @@ on_fedora() {
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     installed=$(mktemp)
     trap 'rm -f "$installed"' EXIT
-    if [ "$set_wanted" = run ]; then wanted=$debian_run; else wanted="$debian_run $debian_test"; fi
+    case $set_wanted in
+    run) wanted=$debian_run ;;
+    demo) wanted="$debian_run iproute2 iputils-ping tcpdump procps" ;;
+    test) wanted="$debian_run $debian_test" ;;
+    esac
     on_debian
 elif command -v dnf >/dev/null; then
-    if [ "$set_wanted" = run ]; then wanted=$fedora_run; else wanted="$fedora_run $fedora_test"; fi
+    case $set_wanted in
+    run) wanted=$fedora_run ;;
+    demo) wanted="$fedora_run iproute iputils tcpdump procps-ng" ;;
+    test) wanted="$fedora_run $fedora_test" ;;
+    esac
     on_fedora
 else
     fail "neither apt-get nor dnf here; install what your distribution calls: Python 3.9+ with venv, the Python

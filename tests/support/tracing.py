@@ -1,4 +1,7 @@
-"""What the running kernel lets us trace, found out without the code under test."""
+"""What the running kernel lets us trace, found out without the code under test.
+
+``python -m tests.support.tracing`` says it in words; exit status 1 means nothing can be traced.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import contextlib
 import ctypes
 import os
 import struct
+import sys
 from pathlib import Path
-
-import pytest
 
 __all__ = ["has_kprobes", "refuse_unless", "why_no_kprobes", "why_no_tracepoints"]
 
@@ -71,6 +73,8 @@ def why_no_kprobes() -> str | None:
 
 def refuse_unless(reason: str | None) -> None:
     """Given a *reason* not to run: skip, or fail where ``RETIS_PY_KERNEL_TESTS=1`` says tests must run."""
+    import pytest  # here, because the demo asks this module what can be traced before pytest is installed
+
     wish = os.environ.get(VARIABLE, "")
     if wish == "0":
         pytest.skip(f"{VARIABLE}=0")
@@ -78,3 +82,18 @@ def refuse_unless(reason: str | None) -> None:
         pytest.fail(f"{VARIABLE}=1, but: {reason}")
     if reason:
         pytest.skip(reason)
+
+
+def main() -> None:
+    """A user who is not root may be told what root could do: the demo asks for sudo afterwards."""
+    reason = why_no_tracepoints()
+    if reason == "not root" and Path("/sys/kernel/btf/vmlinux").exists():
+        reason = None
+    if reason:
+        print(reason)
+        sys.exit(1)
+    print("in full" if has_kprobes() else "in reduced mode, with tracepoints only, since it has no kprobes")
+
+
+if __name__ == "__main__":
+    main()
