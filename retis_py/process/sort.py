@@ -6,21 +6,37 @@ sections that sorting does not look at stay the bytes they are (`SortEvent`), wh
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import Any, Optional
+from typing import Any, BinaryIO, Optional
 
 import msgspec
 
 from retis_py.collectors import Event
 from retis_py.collectors.ovs import OvsDetraceSection, OvsFlowLookup, OvsSection
 from retis_py.collectors.skb_tracking import SkbTrackingSection
+from retis_py.display import TextRenderer
+from retis_py.errors import RetisError
 from retis_py.events.core import TrackingSection
 from retis_py.events.event import BaseEvent, attribute
+from retis_py.events.file import EventReader
+from retis_py.events.section import Style
+from retis_py.events.version import LATEST
+from retis_py.process.blocks import BlockDecoder
 from retis_py.process.series import REMEMBERED, Tracker
 
-__all__ = ["MAX_BUFFER", "SortEvent", "Sorter", "sort_events", "timestamp_of"]
+__all__ = [
+    "MAX_BUFFER",
+    "SeriesPrinter",
+    "SortEvent",
+    "Sorter",
+    "check_output",
+    "sort_events",
+    "sort_file",
+    "timestamp_of",
+]
 
 #: events held by default
 MAX_BUFFER = 1000
@@ -147,3 +163,82 @@ def sort_events(
         if stopped():
             break
     yield from sorter.flush()
+
+
+def sort_file(
+    reader: EventReader,
+    emit: Callable[[list[Any]], None],
+    max_buffer: int = MAX_BUFFER,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Hand the series of all events of *reader* to *emit*. Raises what ended the file, after all before it."""
+    decoder = BlockDecoder(reader)
+    errors: list[RetisError] = []
+
+    def batches() -> Iterator[Iterable[Any]]:
+        for block in reader.source.blocks():
+            yield decoder.lines(block)
+
+    def batches_until_error() -> Iterator[Iterator[Any]]:
+        try:
+            for batch in batches():
+                yield _until_error(batch, errors)
+                if errors:
+                    return
+        except RetisError as error:
+            errors.append(error)
+
+    for series in sort_events(batches_until_error(), max_buffer, stopped):
+        emit(series)
+    if errors:
+        raise errors[0]
+
+
+def _until_error(events: Iterable[Any], errors: list[RetisError]) -> Iterator[Any]:
+    try:
+        yield from events
+    except RetisError as error:
+        errors.append(error)
+
+
+def check_output(out: str, reader: EventReader) -> None:
+    """Raise RetisError if *reader* cannot be sorted to the file *out*."""
+    if reader.level != LATEST:
+        raise RetisError(
+            "Storing sorted events is not supported (input event format is too old, remove `--out`)"
+        )
+    for path in reader.source.paths():
+        same = os.path.realpath(out) == os.path.realpath(path)
+        if same or (os.path.exists(out) and os.path.samefile(out, path)):
+            raise RetisError(
+                "Cannot sort a file in-place."
+                " Please specify an output file that's different to the input one."
+            )
+
+
+class SeriesPrinter:
+    """Prints series to *out*, some of them at once; leaving it as a context prints the rest."""
+
+    def __init__(self, out: BinaryIO, style: Style) -> None:
+        self._out = out
+        self._text = TextRenderer(style).series
+        self._texts: list[str] = []
+
+    def write(self, series: list[Any]) -> None:
+        """Print *series*. Series may be changed afterwards, their events may not."""
+        self._texts.append(f"{self._text(series)}\n\n")
+        if len(self._texts) >= 256:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._out.write("".join(self._texts).encode())
+        self._texts.clear()
+        self._out.flush()
+
+    def __enter__(self) -> SeriesPrinter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None or not issubclass(kind, BrokenPipeError):
+            self.flush()

@@ -1,0 +1,107 @@
+"""retis pcap: packets of events as PCAP-NG."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import BinaryIO
+
+import click
+
+from retis_py.cli.options import Input, input_file, reading
+from retis_py.cli.signals import stop_on_signals
+from retis_py.errors import OutputError, RetisError, UsageError
+
+log = logging.getLogger(__name__)
+
+_TYPES = {
+    "kprobe": "kprobe",
+    "k": "kprobe",
+    "kretprobe": "kretprobe",
+    "kr": "kretprobe",
+    "raw_tracepoint": "raw_tracepoint",
+    "tp": "raw_tracepoint",
+}
+_TRACEPOINT = "__tracepoint_"
+
+
+def parse_probe(text: str) -> tuple[str, str]:
+    """Type and symbol of the probe *text* means; nothing is looked up in the running kernel.
+
+    Raises UsageError.
+    """
+    target, slash, options = text.partition("/")
+    if slash:
+        if not options or options.endswith("/"):
+            raise UsageError(
+                "Empty options are not allowed. Check your option list doesn't terminate with '/'."
+            )
+        for option in options.split("/"):
+            if option != "stack":
+                raise UsageError(f"'{option}' is an invalid probe option.")
+    kind, colon, symbol = target.partition(":")
+    if not colon:
+        if target.startswith(_TRACEPOINT):
+            target = target[len(_TRACEPOINT) :]
+        return "kprobe", target
+    if kind in _TYPES:
+        return _TYPES[kind], symbol
+    if ":" in symbol:
+        raise UsageError(f"Invalid TYPE {kind}. See the help.")
+    return "raw_tracepoint", target
+
+
+def _parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, str] | None:
+    return None if value is None else parse_probe(value)
+
+
+def _opener(path: str | None) -> BinaryIO:
+    """The output: *path*, or a copy of stdout."""
+    try:
+        return os.fdopen(os.dup(1), "wb") if path is None else open(path, "wb")
+    except OSError as error:
+        what = "Could not open stdout" if path is None else f"Could not create or open '{path}'"
+        raise OutputError(what, hint=os.strerror(error.errno or 0)) from None
+
+
+@click.command("pcap")
+@click.option(
+    "-p",
+    "--probe",
+    metavar="[TYPE:]TARGET",
+    callback=_parse,
+    help="Packets seen by this probe only. TYPE is kprobe (k), kretprobe (kr) or raw_tracepoint (tp); "
+    "see the probes of a file with retis stats.",
+)
+@click.option("-o", "--out", metavar="FILE", type=click.Path(), help="Write to FILE, not to stdout.")
+@input_file
+def command(source: Input, probe: tuple[str, str] | None, out: str | None) -> None:
+    """Generate a PCAP-NG file from the packets of stored events.
+
+    Each probe is an interface of its own; the comment of a packet is the text of its event.
+
+    INPUT is an event file that is not sorted (default: retis.data, or retis.data.0 and what follows it).
+    With ".." appended, as in "retis.data.0..", the split files that follow it are read too.
+
+    \b
+    Examples:
+      retis pcap -o retis.pcap
+      retis pcap --probe tp:net:netif_receive_skb | tcpdump -nnr -
+    """
+    from retis_py.process.pcap import export
+
+    stopped = stop_on_signals()
+    with reading():
+        try:
+            report = export(source.path, lambda: _opener(out), probe, source.rotate, stopped)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write to {out or 'stdout'}: {os.strerror(error.errno or 0)}") from None
+        if report.error is None and not report.matched and not stopped():
+            raise RetisError("Probe not found in the events", "list the probes of a file with: retis stats")
+        log.info("%d event(s) were processed", report.matched)
+        if report.skipped:
+            log.warning("%d event(s) were skipped because of missing raw packet", report.skipped)
+        if report.error is not None:
+            raise report.error
