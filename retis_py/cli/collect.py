@@ -85,9 +85,7 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
 )
 @click.option("--print", "print_", is_flag=True, help="Print events to stdout too, with --out.")
 @click.option("--stack", is_flag=True, help="Report the stack trace of all events.")
-@click.option(
-    "--cmd", multiple=True, callback=_once, metavar="CMD", help="Run CMD in a shell, collect until it ends."
-)
+@click.option("--cmd", multiple=True, callback=_once, metavar="CMD", help="Run CMD in a shell, collect until it ends.")
 @click.option("--stop-after", type=click.IntRange(min=0), metavar="COUNT", help="Stop after COUNT events.")
 @click.option(
     "--skb-sections",

@@ -78,14 +78,10 @@ class CtTuple(Section):
         return f"{visible(self.ip.src)}.{ports.sport} > {visible(self.ip.dst)}.{ports.dport}"
 
     def icmp(self, icmp: CtIcmp) -> str:
-        return (
-            f"{visible(self.ip.src)} > {visible(self.ip.dst)} type {icmp.type} code {icmp.code} id {icmp.id}"
-        )
+        return f"{visible(self.ip.src)} > {visible(self.ip.dst)} type {icmp.type} code {icmp.code} id {icmp.id}"
 
     def sctp(self, sctp: CtSctp) -> str:
-        return (
-            f"{visible(self.ip.src)}.{sctp.sport} > {visible(self.ip.dst)}.{sctp.dport} vtag {sctp.vtag:#x}"
-        )
+        return f"{visible(self.ip.src)}.{sctp.sport} > {visible(self.ip.dst)}.{sctp.dport} vtag {sctp.vtag:#x}"
 
 
 class CtLabels(Section):

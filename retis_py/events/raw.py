@@ -11,7 +11,7 @@ import ctypes
 import struct
 from typing import Any, ClassVar
 
-__all__ = ["Raw", "char", "pad", "s32", "s64", "u16", "u32", "u64", "u8"]
+__all__ = ["Raw", "char", "pad", "s32", "s64", "u8", "u16", "u32", "u64"]
 
 u8, u16, u32, u64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 s32, s64 = ctypes.c_int32, ctypes.c_int64

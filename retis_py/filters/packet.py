@@ -11,7 +11,7 @@ import ctypes
 import ctypes.util
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from retis_py.errors import FilterError
@@ -37,14 +37,19 @@ class Instruction(NamedTuple):
 
 
 class _Insn(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint32)]
+    _fields_ = [
+        ("code", ctypes.c_ushort),
+        ("jt", ctypes.c_ubyte),
+        ("jf", ctypes.c_ubyte),
+        ("k", ctypes.c_uint32),
+    ]
 
 
 class _Program(ctypes.Structure):
     _fields_ = [("len", ctypes.c_uint), ("insns", ctypes.POINTER(_Insn))]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _libpcap() -> ctypes.CDLL:
     name = ctypes.util.find_library("pcap") or "libpcap.so.0.8"
     try:
@@ -222,7 +227,5 @@ def packet_filter(expression: str) -> PacketFilter:
     programs = [l2, l3 or _REJECT]
     bulk = max((end for p in programs for i in p if (end := _constant_end(i)) <= _BULK_MAX), default=0)
     bulk = max(8, -(-bulk // 8) * 8)
-    text = "\n\n".join(
-        to_c(name, p, bulk) for name, p in zip(("packet_filter_l2", "packet_filter_l3"), programs)
-    )
+    text = "\n\n".join(to_c(name, p, bulk) for name, p in zip(("packet_filter_l2", "packet_filter_l3"), programs))
     return PacketFilter(text + "\n", bulk, l3 is not None)

@@ -176,10 +176,9 @@ class Btf:
         type_id = self.find(name, Kind.ENUM)
         if type_id:
             record = self.type(type_id)
-            layout = "=Ii" if record.kind_flag else "=II"
-            # Linux commit 6089fb325cf7 ("bpf: Add btf enum64 support") gave 32-bit enums a sign flag; before it
-            # every value was signed.
-            return {self._text(off): value for off, value in self._records(record, layout)}
+            # Linux commit 6089fb325cf7 ("bpf: Add btf enum64 support") (in v6.0) gave enums a sign flag; before it
+            # there is none to ask, and as signed numbers all values are right that the kernel compares as int.
+            return {self._text(off): value for off, value in self._records(record, "=Ii")}
         type_id = self.find(name, Kind.ENUM64)
         if type_id:
             return {self._text(off): lo | hi << 32 for off, lo, hi in self._records(self.type(type_id), "=III")}

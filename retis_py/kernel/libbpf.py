@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 from ctypes import CFUNCTYPE, c_char_p, c_int, c_size_t, c_uint32, c_void_p
-from functools import lru_cache
+from functools import cache
 
 from retis_py.errors import KernelError
 
-__all__ = ["DUMP_PRINTF", "VLogger", "library", "libc"]
+__all__ = ["DUMP_PRINTF", "VLogger", "libc", "library"]
 
 #: ``void (*)(void *ctx, const char *fmt, va_list args)``; a va_list argument is a pointer on x86-64 and aarch64
 DUMP_PRINTF = CFUNCTYPE(None, c_void_p, c_char_p, c_void_p)
@@ -39,7 +39,7 @@ def _quiet(_level: int, _format: bytes, _args: int) -> int:
     return 0
 
 
-@lru_cache(maxsize=None)
+@cache
 def library() -> ctypes.CDLL:
     """libbpf, with prototypes set and its own messages off."""
     try:
@@ -56,12 +56,10 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-@lru_cache(maxsize=None)
+@cache
 def libc() -> ctypes.CDLL:
     """The C library: ``vsnprintf`` formats what btf_dump hands to its callback."""
     lib = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
     lib.vsnprintf.restype = c_int
     lib.vsnprintf.argtypes = [c_char_p, c_size_t, c_char_p, c_void_p]
     return lib
-
-

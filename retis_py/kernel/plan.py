@@ -85,18 +85,14 @@ def _shape(probe: Probe, tracking: int, silent: bool, collectors: Sequence[Colle
             reason = NO_REASONS
     if stack or "stack" in probe.options:
         flags |= HIT_STACK
-    return Shape(
-        probe.type, skb, _at(probe, "struct net_device *"), _at(probe, "struct net *"), reason, flags
-    )
+    return Shape(probe.type, skb, _at(probe, "struct net_device *"), _at(probe, "struct net *"), reason, flags)
 
 
 def _useful(probe: Probe, known: frozenset[str]) -> bool:
     return any(parameter.type in known for parameter in probe.parameters)
 
 
-def _wanted(
-    specs: Iterable[str], system: System, collectors: Sequence[Collector], tolerant: bool
-) -> dict[str, Probe]:
+def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector], tolerant: bool) -> dict[str, Probe]:
     """Probes by name, as asked for and as the collectors need; the same one twice is one, with the options of both."""
     known = frozenset(kind for c in collectors for kind in c.reads)
     found: dict[str, Probe] = {}
@@ -110,9 +106,7 @@ def _wanted(
             continue
         for probe in probes:
             if not _useful(probe, known):
-                _log.info(
-                    "No probe was attached to %s as no collector could retrieve data from it", probe.symbol
-                )
+                _log.info("No probe was attached to %s as no collector could retrieve data from it", probe.symbol)
                 continue
             before = found.get(probe.name)
             options = probe.options | (before.options if before else frozenset())

@@ -27,7 +27,8 @@ def select(wanted: Collection[str], kernel: Kernel, options: Mapping[str, Any]) 
     for name in wanted:
         if name not in (AUTO, *NAMES):
             raise UsageError(
-                f"invalid value '{name}' for '--collectors <LIST>'", hint=f"possible values: {AUTO}, {', '.join(NAMES)}"
+                f"invalid value '{name}' for '--collectors <LIST>'",
+                hint=f"possible values: {AUTO}, {', '.join(NAMES)}",
             )
     started, skipped = [], []
     for kind in COLLECTORS:

@@ -29,7 +29,13 @@ _LOG_SIZE = 1 << 20
 
 #: compiler flags: kernels built with -fms-extensions (6.19 and later) print anonymous members of a named struct,
 #: which clang drops without it
-CFLAGS = ["-fms-extensions", "-Wno-microsoft-anon-tag", "-Wno-unused-label", "-Wno-unused-value", "-Wno-unused-function"]
+CFLAGS = [
+    "-fms-extensions",
+    "-Wno-microsoft-anon-tag",
+    "-Wno-unused-label",
+    "-Wno-unused-value",
+    "-Wno-unused-function",
+]
 
 
 def _bcc() -> Any:
@@ -91,9 +97,7 @@ class Session:
         _set_probe_id(code, probe)
         text = (ctypes.c_char * len(code)).from_buffer(code)
         log = ctypes.create_string_buffer(_LOG_SIZE)
-        fd = lib.bcc_func_load(
-            self._bpf.module, kind, name, text, len(code), b"GPL", 0, 0, log, _LOG_SIZE, None, -1
-        )
+        fd = lib.bcc_func_load(self._bpf.module, kind, name, text, len(code), b"GPL", 0, 0, log, _LOG_SIZE, None, -1)
         if fd < 0:
             raise _load_error(function, len(code) // 8, ctypes.get_errno(), log.value.decode(errors="replace"))
         self._programs.append(fd)

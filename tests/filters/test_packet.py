@@ -1,0 +1,206 @@
+"""The translated packet filter against libpcap itself, on this machine's compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from retis_py.errors import FilterError
+from retis_py.filters import packet as subject
+from retis_py.paths import bpf_dir
+
+CC = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+
+#: what bpf/core.h and the BPF helpers are to the generated functions
+SHIM = """
+#include <stdint.h>
+#include <string.h>
+typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef int32_t s32;
+#define __always_inline inline
+#define ntohs(v) __builtin_bswap16(v)
+#define ntohl(v) __builtin_bswap32(v)
+static int bpf_probe_read_kernel(void *to, u32 size, const void *from) { memcpy(to, from, size); return 0; }
+#define PACKET_BYTES 128
+"""
+CALL = """
+int match_{n}(unsigned char *frame, u32 len, u32 linear)
+{{
+	struct packet pkt = {{ .start = frame, .linear = linear, .len = len }};
+	memcpy(pkt.bytes, frame, linear < PACKET_BYTES ? linear : PACKET_BYTES);
+	return filter_{n}(&pkt);
+}}
+"""
+
+FIXED = [
+    "tcp port 443",
+    "icmp",
+    "icmp[icmptype] == icmp-echo",
+    "arp",
+    "ip6",
+    "vlan",
+    "vlan 100 and ip",
+    "ether broadcast",
+    "ether host 02:00:00:00:00:01",
+    "ip src 10.0.0.1 and icmp",
+    "host 10.0.0.1 or arp",
+    "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
+    "tcp[12] & 0xf0 > 0x50",
+    "tcp[(tcp[12]>>4)*4:2] = 0x4745",
+    "ip[6:2] & 0x1fff != 0",
+    "len > 100",
+    "less 80",
+    "greater 90",
+    "udp portrange 1000-2000",
+    "net 10.0.0.0/8 and not tcp",
+    "ip proto 47",
+    "ip6 and tcp dst port 80",
+    "ip[2:2] % 7 == 3",
+    "ip[8] * 2 + 1 > 64",
+    "ip[1] << 3 == 8",
+    "(ip[9] ^ 6) == 0",
+    "ip[0] - 5 > 60",
+    "ip[2:2] / 3 == 28",
+    "sctp or udp port 53",
+    "mpls",
+    "pppoes",
+    "ether[0] & 1 == 1",
+    "ip multicast",
+    "ip6 multicast",
+]
+
+
+def _random_expression(rng: random.Random) -> str:
+    def term() -> str:
+        return rng.choice(
+            [
+                f"{rng.choice(['tcp', 'udp', 'tcp src', 'udp dst', ''])} port {rng.choice([80, 443, 53, 1234])}".strip(),
+                f"{rng.choice(['src', 'dst', 'ip src', ''])} host 10.0.0.{rng.randrange(1, 4)}".strip(),
+                f"net 10.0.{rng.randrange(3)}.0/24",
+                rng.choice(["icmp", "arp", "ip", "ip6", "tcp", "udp", "icmp6"]),
+                f"ip[{rng.randrange(20)}] & {rng.randrange(1, 256):#x} {rng.choice(['==', '!=', '>'])} {rng.randrange(256)}",
+                f"tcp[{rng.randrange(20)}:{rng.choice([1, 2, 4])}] > {rng.randrange(5000)}",
+                f"udp[{rng.randrange(8)}] == {rng.randrange(256)}",
+                f"len {rng.choice(['<', '>', '=='])} {rng.randrange(40, 140)}",
+                f"ip proto {rng.choice([1, 6, 17, 47])}",
+            ]
+        )
+
+    words = [term()]
+    for _ in range(rng.randrange(3)):
+        words += [rng.choice(["and", "or", "and not"]), term()]
+    return " ".join(words)
+
+
+def _frame(rng: random.Random) -> bytes:
+    """A frame that filters like these tell apart: often well formed, sometimes cut or mangled."""
+    proto = rng.choice([1, 6, 6, 17, 17, 47, 58, 132])
+    ports = [rng.choice([80, 443, 53, 1234, 1500]) for _ in range(2)]
+    l4 = struct.pack(">HH", *ports) + rng.randbytes(rng.randrange(60))
+    macs = rng.choice([b"\xff" * 6, b"\x02\0\0\0\0\1", rng.randbytes(6)]) + b"\x02\0\0\0\0\2"
+    kind = rng.choice([0x0800, 0x0800, 0x0800, 0x86DD, 0x0806, 0x8847, rng.randrange(65536)])
+    addresses = bytes([10, 0, rng.randrange(3), rng.randrange(4)]) + bytes([10, 0, 0, rng.randrange(4)])
+    if kind == 0x0800:
+        ihl = rng.choice([5, 5, 5, 6, 15])
+        fragment = rng.choice([0, 0, 0, 0x2000, 0x2005, 0x4000])
+        body = struct.pack(">BBHHHBBH", 0x40 | ihl, rng.randrange(256), 4 * ihl + len(l4), 7, fragment, 64, proto, 0)
+        body += addresses + rng.randbytes(4 * ihl - 20) + l4
+    elif kind == 0x86DD:
+        body = struct.pack(">IHBB", 0x60000000, len(l4), proto, 64) + rng.randbytes(32) + l4
+    else:
+        body = rng.randbytes(rng.randrange(60))
+    tag = struct.pack(">HH", 0x8100, rng.choice([100, 5])) if rng.random() < 0.15 else b""
+    frame = macs + tag + struct.pack(">H", kind) + body
+    if rng.random() < 0.1:
+        frame = frame[: rng.randrange(1, len(frame))]
+    return frame
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [
+        ("sec", ctypes.c_long),
+        ("usec", ctypes.c_long),
+        ("caplen", ctypes.c_uint32),
+        ("len", ctypes.c_uint32),
+    ]
+
+
+def _programs(expressions: list[str], linktype: int):
+    for expression in expressions:
+        try:
+            yield expression, subject.compile_pcap(expression, linktype)
+        except FilterError:
+            continue
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+@pytest.mark.parametrize("linktype", [subject.DLT_EN10MB, subject.DLT_RAW])
+def test_translated_filter_agrees_with_libpcap(linktype: int, tmp_path: Path) -> None:
+    rng = random.Random(20260512 + linktype)
+    wanted = FIXED + [_random_expression(rng) for _ in range(260)]
+    programs = list(_programs(wanted, linktype))
+    assert len(programs) >= 200
+    text = [SHIM, (bpf_dir() / "packet.h").read_text()]
+    for number, (_, program) in enumerate(programs):
+        text += [subject.to_c(f"filter_{number}", program, 128), CALL.format(n=number)]
+    (tmp_path / "filters.c").write_text("\n".join(text))
+    library = tmp_path / "filters.so"
+    subprocess.run([CC, "-w", "-O1", "-shared", "-fPIC", "-o", library, tmp_path / "filters.c"], check=True)
+    compiled = ctypes.CDLL(str(library))
+    pcap = subject._libpcap()
+
+    frames = [_frame(rng) for _ in range(10_000)]
+    if linktype == subject.DLT_RAW:
+        frames = [frame[14:] or b"\0" for frame in frames]
+    matched = 0
+    for number, (expression, program) in enumerate(programs):
+        insns = (subject._Insn * len(program))(*[tuple(ins) for ins in program])
+        reference = subject._Program(len(program), insns)
+        ours = getattr(compiled, f"match_{number}")
+        # every expression sees its share of the frames, some of them cut short of their length
+        for frame in frames[number % 4 :: 4] if number else frames:
+            linear = len(frame) if frame[0] & 7 else max(1, len(frame) // 2)
+            header = _Header(0, 0, linear, len(frame))
+            due = pcap.pcap_offline_filter(ctypes.byref(reference), ctypes.byref(header), frame)
+            got = ours(frame, len(frame), linear)
+            assert bool(got) == bool(due), (expression, frame.hex(), linear)
+            matched += bool(due)
+    assert matched > 1000, "frames and filters must meet"
+
+
+def test_syntax_error_is_told_in_libpcaps_words() -> None:
+    with pytest.raises(FilterError, match="libpcap error: .*syntax error") as error:
+        subject.packet_filter("tcp prt 443")
+    assert "tcp prt 443" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("expression", "l3"),
+    [
+        ("tcp port 443", True),
+        ("arp or tcp port 443", True),
+        ("ether broadcast or tcp", False),
+        ("vlan", False),
+        ("ether[0] = 1", False),
+    ],
+)
+def test_bare_ip_packets_are_looked_at_where_that_makes_sense(expression: str, l3: bool) -> None:
+    assert subject.packet_filter(expression).l3 is l3
+
+
+@pytest.mark.parametrize("expression", ["inbound", "outbound and tcp"])
+def test_packet_direction_is_refused(expression: str) -> None:
+    with pytest.raises(FilterError):
+        subject.packet_filter(expression)
+
+
+def test_constant_offsets_are_read_in_one_copy() -> None:
+    found = subject.packet_filter("tcp[13] & 2 != 0 and ip src 10.0.0.1")
+    # only the offset that depends on the IP header's length costs a read of its own
+    assert found.text.count("load_bytes(pkt,") == 2  # one in each of the two functions
+    assert found.bulk == 32  # up to the source address, at 26 of an Ethernet frame

@@ -1,0 +1,172 @@
+"""The C text of a run, checked by clang without BCC, kernel or root."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from retis_py.collectors import COLLECTORS
+from retis_py.collectors.parts import PARTS
+from retis_py.filters.packet import packet_filter
+from retis_py.kernel import compose as subject
+from retis_py.kernel.compose import (
+    HIT_FREE_ONLY,
+    HIT_SILENT,
+    HIT_STACK,
+    TRACK_EXPAND,
+    TRACK_FREE,
+    TRACK_LAST,
+    TRACK_NEVER_NEW,
+    TRACK_PARTIAL,
+    Run,
+    Shape,
+    compose,
+)
+from retis_py.kernel.layouts import layouts_h
+from retis_py.paths import bpf_dir
+
+CLANG = shutil.which("clang")
+
+#: what BCC puts before a program, as far as ours uses it
+BCC = """
+#define TABLE_(k, l, n) struct n##_table { k key; l leaf; l *(*lookup)(k *); int (*update)(k *, l *); \\
+	int (*insert)(k *, l *); int (*delete)(k *); int (*get_stackid)(void *, u64); \\
+	int (*perf_submit)(void *, void *, u32); }; struct n##_table n
+#define BPF_ARRAY(n, l, s) TABLE_(u32, l, n)
+#define BPF_PERCPU_ARRAY(n, l, s) TABLE_(u32, l, n)
+#define BPF_HASH(n, k, l, s) TABLE_(k, l, n)
+#define BPF_TABLE(t, k, l, n, s) TABLE_(k, l, n)
+#define BPF_PERF_OUTPUT(n) TABLE_(u32, u32, n)
+#define BPF_F_FAST_STACK_CMP 512
+#define lock_xadd(p, v) ((void)__sync_fetch_and_add(p, v))
+#define PT_REGS_PARM1(r) ((r)->di)
+#define PT_REGS_PARM2(r) ((r)->si)
+#define PT_REGS_PARM3(r) ((r)->dx)
+#define PT_REGS_PARM4(r) ((r)->cx)
+#define PT_REGS_PARM5(r) ((r)->r8)
+#define PT_REGS_SP(r) ((r)->sp)
+struct bpf_raw_tracepoint_args { u64 args[0]; };
+struct bpf_stacktrace { u64 ip[127]; };
+int bpf_probe_read_kernel(void *, u32, const void *);
+u64 bpf_ktime_get_ns(void);
+u32 bpf_get_smp_processor_id(void);
+u64 bpf_get_current_pid_tgid(void);
+int bpf_get_current_comm(void *, u32);
+"""
+#: a kernel with every member that any collector reads
+TYPES = """
+struct net { struct { u32 inum; } ns; u64 net_cookie; };
+struct net_device { int ifindex; char name[16]; struct { struct net *net; } nd_net; };
+struct sock { struct { struct { struct net *net; } skc_net; } __sk_common; };
+struct skb_shared_info { u8 flags, nr_frags; u16 gso_size, gso_segs; u32 gso_type; struct { int counter; } dataref; };
+struct sk_buff {
+	struct net_device *dev; struct sock *sk;
+	u32 len, data_len; u16 mac_len;
+	u8 cloned:1, nohdr:1, fclone:2, ip_summed:2, csum_level:2, vlan_present:1;
+	u32 csum, priority, hash; int skb_iif; u32 vlan_all; u16 vlan_proto, vlan_tci;
+	u16 protocol, transport_header, network_header, mac_header;
+	u32 end; u8 *head, *data; struct { struct { int counter; } refs; } users;
+};
+struct pt_regs { u64 di, si, dx, cx, r8, sp; };
+"""
+MACROS = {
+    "SKB_FIRST": "__builtin_offsetof(struct sk_buff, len)",
+    "SKB_END": "__builtin_offsetof(struct sk_buff, users)",
+    "SKB_COPY_FIRST": 0,
+    "SKB_COPY_END": "sizeof(struct sk_buff)",
+    "SKB_HEAD": "__builtin_offsetof(struct sk_buff, head)",
+    "SKB_CLONED": 26,
+    "SKB_CLONED_BIT": 0,
+    "SKB_SIZE": "sizeof(struct sk_buff)",
+}
+SHAPES = [
+    Shape("kprobe", 0, 1, 2, 3, HIT_STACK),
+    Shape("kprobe", 0, flags=TRACK_FREE),
+    Shape("kprobe", 0, flags=TRACK_FREE | TRACK_PARTIAL),
+    Shape("kprobe", 0, flags=TRACK_FREE | TRACK_PARTIAL | HIT_FREE_ONLY),
+    Shape("kprobe", 0, flags=TRACK_EXPAND | HIT_SILENT),
+    Shape("kprobe", -1, 0),
+    Shape("kretprobe", 4, flags=TRACK_NEVER_NEW),
+    Shape("raw_tracepoint", 0, drop_reason=2),
+    Shape("raw_tracepoint", 0, drop_reason=subject.NO_REASONS, flags=TRACK_FREE | TRACK_LAST),
+    Shape("raw_tracepoint", 0, flags=TRACK_FREE | TRACK_LAST | HIT_FREE_ONLY),
+]
+
+
+def _collectors(defines):
+    out = []
+    for kind in COLLECTORS:
+        if kind.layouts:
+            collector = kind()
+            collector._defines = dict.fromkeys(defines_of(kind), defines)
+            out.append(collector)
+    return out
+
+
+def defines_of(kind) -> set[str]:
+    text = (bpf_dir() / f"collectors/{kind.name.replace('-', '_')}.bpf.c").read_text()
+    return set(re.findall(r"\b(?:HAVE|SKB|CT|NFT|OVS)_[A-Z_]+\b", " ".join(re.findall(r"^#if.*$", text, re.M))))
+
+
+def _check(text: str) -> str:
+    text = text.replace("#include <linux/types.h>\n", f"#include <linux/types.h>\n{BCC}", 1)
+    stubs = bpf_dir() / "stubs" / "include"
+    command = [CLANG, "-fsyntax-only", "-target", "bpf", "-Wall", "-Werror", "-I", stubs, "-x", "c", "-"]
+    silent = [
+        "-Wno-unused-function",
+        "-Wno-unused-label",
+        "-Wno-unused-variable",
+        "-Wno-unused-but-set-variable",
+    ]
+    done = subprocess.run([*command, *silent], input=text, capture_output=True, text=True)
+    return done.stderr
+
+
+@pytest.mark.skipif(CLANG is None, reason="clang is not installed")
+@pytest.mark.parametrize(
+    ("reduced", "defines", "filtered"), list(itertools.product([0, 1], [0, 1], [None, "tcp port 443"]))
+)
+def test_text_of_every_option_is_valid_c(reduced: int, defines: int, filtered: str | None) -> None:
+    packets = packet_filter(filtered) if filtered else None
+    run = Run(_collectors(defines), SHAPES, packets, TYPES, MACROS, 16, reduced=bool(reduced))
+    assert _check(compose(run)) == ""
+
+
+@pytest.mark.skipif(CLANG is None, reason="clang is not installed")
+def test_mistake_is_told_where_it_stands() -> None:
+    run = Run(_collectors(1), SHAPES, None, TYPES, MACROS, 16)
+    broken = compose(run).replace("e->ifindex = ifindex;", "e->ifindx = ifindex;")
+    assert re.search(r"bpf/collectors/dev\.bpf\.c:\d+:\d+: error: no member named 'ifindx'", _check(broken))
+
+
+def test_composition_is_a_pure_function() -> None:
+    run = Run(_collectors(1), SHAPES, packet_filter("icmp"), TYPES, MACROS, 16)
+    assert compose(run) == compose(run)
+
+
+def test_each_shape_has_one_program() -> None:
+    text = compose(Run(_collectors(1), SHAPES, None, TYPES, MACROS, 16))
+    for number, shape in enumerate(SHAPES):
+        assert len(re.findall(rf"^int {shape.function(number)}\(", text, re.M)) == 1
+
+
+def test_generated_layouts_are_fresh() -> None:
+    assert (bpf_dir() / "layouts.h").read_text() == layouts_h(), "run make gen"
+
+
+def test_what_ends_an_event_has_the_last_section_id() -> None:
+    assert [part.layout.tail is not None for part in PARTS].index(True) == len(PARTS) - 1
+    hooks = subject._run_hooks(_collectors(1))
+    assert hooks.rstrip().splitlines()[-2].strip() == "hook_skb_packet(s, ctx);"
+
+
+def test_constants_that_both_sides_know_agree() -> None:
+    text = "".join((bpf_dir() / name).read_text() for name in ("tracking.h", "hit.h"))
+    for name in ("TRACK_FREE", "TRACK_PARTIAL", "TRACK_EXPAND", "TRACK_NEVER_NEW", "TRACK_LAST"):
+        assert re.search(rf"\b{name} = {getattr(subject, name)},", text), name
+    for name in ("HIT_SILENT", "HIT_STACK"):
+        assert re.search(rf"\b{name} = 1 << {getattr(subject, name).bit_length() - 1},", text), name
