@@ -30,7 +30,8 @@ struct outer {
 	int number_signed;
 	void (*call)(void);
 };
-typedef void (*btf_trace_sample)(void *data, struct outer *one, const struct inner *two, struct outer **three, enum colour c);
+typedef void (*btf_trace_sample)(void *data, struct outer *one, const struct inner *two, struct outer **three,
+	enum colour c);
 int function(const struct outer *one, struct inner *two, u64 n) { return one->first + (int)two->pad + (int)n; }
 struct outer keep; btf_trace_sample keep_trace;
 """
