@@ -63,6 +63,8 @@ class LazyGroup(click.Group):
         if command is not None and profiles:
             from retis_py.profiles import expand
 
+            # the group's own function, which sets the log up, runs after this
+            log.setup(ctx.params.get("log_level") or "info")
             rest = rest + expand(profiles, command.name or "", ctx.params.get("extra_profiles_dir"))
         ctx.obj = {"argv": [ctx.info_name or "retis", *_main_args(sys.argv[1:], args), *args[:1], *rest]}
         return name, command, rest

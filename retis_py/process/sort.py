@@ -171,7 +171,7 @@ def sort_file(
     max_buffer: int = MAX_BUFFER,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Hand the series of all events of *reader* to *emit*. Raises what ended the file, after all before it."""
+    """Hand the series of all events of *reader* to *emit*; at the end raises what ended the file early."""
     decoder = BlockDecoder(reader)
     errors: list[RetisError] = []
 

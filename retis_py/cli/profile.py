@@ -1,0 +1,37 @@
+"""retis profile: which profiles there are."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+log = logging.getLogger(__name__)
+
+
+@click.group("profile")
+def command() -> None:
+    """Manage profiles: named sets of arguments, used with "retis -p NAME"."""
+
+
+@command.command("list")
+@click.pass_context
+def list_profiles(ctx: click.Context) -> None:
+    """List the profiles found, by the directory and file they are in.
+
+    \b
+    Example:
+      retis profile list
+    """
+    from retis_py.errors import ProfileError
+    from retis_py.events.visible import visible
+    from retis_py.profiles import directories, profile_files
+
+    for directory in directories(ctx.find_root().params.get("extra_profiles_dir")):
+        for path, content in profile_files(directory):
+            if isinstance(content, ProfileError):
+                log.warning("Skipping invalid file %s: %s", path, content)
+                continue
+            click.echo(f"{path}:")
+            for profile in content:
+                click.echo(f"  {visible(profile.name):<20} {visible(profile.about)}".rstrip())
