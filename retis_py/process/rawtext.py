@@ -29,7 +29,7 @@ _Raw: Any = msgspec.Raw
 
 class _Common(msgspec.Struct, gc=False):
     timestamp: U64
-    smp_id: Optional[U32] = None
+    smp_id: Optional[U32] = None  # noqa: UP045
     task: _Raw = None
 
 

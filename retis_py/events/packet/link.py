@@ -23,7 +23,7 @@ def _mac(data: bytes) -> str:
 
 def ethernet(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
     """A frame; *depth* counts the frames around it."""
-    if end - pos < 14:
+    if end - pos < 14 or depth > MAX_DEPTH:
         return TRUNCATED
     ethertype = data[pos + 12] << 8 | data[pos + 13]
     if not e:
