@@ -1,0 +1,95 @@
+"""retis python: a shell, or a script, with the events at hand."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from retis_py.cli.options import resolve_input
+from retis_py.errors import RetisError
+
+
+def _find_script(name: str) -> str:
+    """The script *name*: a path, or the name of one in the user's or the system's directory."""
+    if os.path.exists(name):
+        return name
+    home = os.environ.get("HOME")
+    places = [Path(home, ".config/retis/python")] if home else []
+    for place in (*places, Path("/usr/share/retis/python")):
+        path = (place / name).with_suffix(".py")
+        if path.is_file():
+            return str(path)
+    raise RetisError(f"Python script named {name} not found")
+
+
+def _run(script: str, args: tuple[str, ...], names: dict[str, Any]) -> None:
+    sys.argv = [script, *args]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
+    try:
+        runpy.run_path(script, init_globals=names, run_name="__main__")
+    except Exception:
+        # the script's, whatever it is: shown as python does, without our frames
+        kind, error, trace = sys.exc_info()
+        while trace is not None and trace.tb_frame.f_code.co_filename != script:
+            trace = trace.tb_next
+        traceback.print_exception(kind, error, trace)
+        raise click.exceptions.Exit(1) from None
+
+
+def _shell(names: dict[str, Any]) -> None:
+    import code
+
+    sys.argv = []
+    try:
+        import readline
+        import rlcompleter
+
+        readline.set_completer(rlcompleter.Completer(names).complete)
+        readline.parse_and_bind("tab: complete")
+    except ImportError:
+        pass
+    with suppress(ImportError):
+        exec("from scapy.all import *", names)
+    # scapy has names of its own
+    names.update(sys=sys, reader=names["reader"])
+    code.interact(local=names)
+
+
+@click.command("python")
+@click.option(
+    "-i", "--input", "source", metavar="INPUT", help="Event file to read (default: as of retis print)."
+)
+@click.argument("script", required=False)
+@click.argument("args", nargs=-1)
+def command(source: str | None, script: str | None, args: tuple[str, ...]) -> None:
+    """Run a Python shell or script with the events loaded.
+
+    The global "reader" is the event file: reader.events() and reader.series() iterate over what is in it,
+    event.packet.to_scapy() gives a packet to scapy. Options of the script come after "--".
+
+    SCRIPT is a path, or the name of a script in ~/.config/retis/python or /usr/share/retis/python.
+
+    \b
+    Examples:
+      retis python
+      retis python -i retis.data drops.py
+      retis python -- drops.py --since 5
+    """
+    file = resolve_input(source)
+    path = None if script is None else _find_script(script)
+    from retis_py.api import EventFile
+
+    rotate = file.rotate and not EventFile(file.path).sorted()
+    reader = EventFile.with_rotation(file.path) if rotate else EventFile(file.path)
+    names: dict[str, Any] = {"reader": reader, "sys": sys}
+    if path is None:
+        _shell(names)
+    else:
+        _run(path, args, names)
