@@ -58,16 +58,16 @@ class RotatingWriter(EventWriter):
         self._begin()
 
     def _begin(self) -> None:
-        #: lines in the file; the startup event always fits
-        self._events = 0
+        #: the startup event included: a file of it alone is not worth closing
+        self._lines_in_file = 0
         self.write(self._startup(SplitFile(self.index, RotationPolicy("size", self.limit))))
 
     def write_lines(self, lines: bytes) -> None:
         for line in lines.splitlines(keepends=True) if lines.count(b"\n") > 1 else (lines,):
-            if self._events and self.size + len(line) > self.limit:
+            if self._lines_in_file > 1 and self.size + len(line) > self.limit:
                 self._rotate()
             super().write_lines(line)
-            self._events += 1
+            self._lines_in_file += 1
 
     def _rotate(self) -> None:
         self._finish(self.index)
