@@ -38,12 +38,11 @@ class Texts(dict[Any, Any]):
         return text
 
 
-def _indented(text: str, prefix: str) -> str:
-    """*text* below a line above, each line after *prefix*; empty lines stay empty."""
-    if "\n" not in text:
-        return f"\n{prefix}{text}"
-    lines = text.split("\n")
-    return "".join(f"\n{prefix}{line}" if line.strip() else "\n" for line in lines)
+def _below(text: str, start: str) -> str:
+    """*text*, each line after *start* (a newline and indentation); empty lines stay empty."""
+    if "\n" in text:
+        return "".join(f"{start}{line}" if line.strip() else "\n" for line in text.split("\n"))
+    return start + text if text else ""
 
 
 class Layout:
@@ -54,9 +53,10 @@ class Layout:
 
     def __init__(self, style: Style, base: int) -> None:
         self.style = style
-        self.base = base
         #: what the first line of an event begins with
         self.lead = " " * (base - 2) + "\u21b3 " if base else ""
+        self._block = "\n" + " " * (base + 2) if style.multi_line else " "
+        self._stack = "\n" + " " * (base + 4) if style.multi_line else " "
 
     def inline(self, section: Any) -> str:
         """*section* on the line it follows."""
@@ -64,16 +64,11 @@ class Layout:
 
     def block(self, section: Any) -> str:
         """*section* on lines of its own."""
-        return self._lines(section.text(self.style), 2)
+        return _below(section.text(self.style), self._block)
 
     def stack(self, kernel: Any) -> str:
         """The stack trace of *kernel*."""
-        return self._lines(kernel.stack_text(self.style), 4)
-
-    def _lines(self, text: str, indentation: int) -> str:
-        if not text:
-            return ""
-        return _indented(text, " " * (self.base + indentation)) if self.style.multi_line else f" {text}"
+        return _below(kernel.stack_text(self.style), self._stack)
 
 
 class _Remembered:
