@@ -23,7 +23,7 @@ from retis_py.events.file import EventReader, is_utf8
 from retis_py.events.section import PLAIN, U32, U64
 from retis_py.events.source import Block, EventSource
 from retis_py.events.version import LATEST
-from retis_py.process.blocks import BlockDecoder, ordered_map
+from retis_py.process.blocks import BlockDecoder, count_lines, ordered_map
 from retis_py.process.capture import MAX_JSON, CaptureWriter, PackedPacket, Probe
 from retis_py.process.rawtext import RawRenderer
 
@@ -100,7 +100,7 @@ class Packer:
         if data and self._reader.level == LATEST and is_utf8(data):
             try:
                 events = self._lines(data)
-                if len(events) == data.count(b"\n") + (not data.endswith(b"\n")):
+                if len(events) == count_lines(data):
                     return self._pack(map(self._raw, events), self._raw_text, None)
             except (msgspec.DecodeError, ValueError, RecursionError):
                 pass  # again, one by one, for the events before the error and for its description

@@ -128,7 +128,6 @@ def count_block(decoder: BlockDecoder, is_sorted: bool, block: Block) -> Counted
     """The counts of *block*."""
     parts = [Part()]
     error: Optional[RetisError] = None
-    done: list[Any] = []
 
     def kept() -> Iterator[Any]:
         # what came before an error counts
@@ -138,12 +137,13 @@ def count_block(decoder: BlockDecoder, is_sorted: bool, block: Block) -> Counted
         except RetisError as problem:
             error = problem
 
-    if b'"startup"' in block.data:
-        _count_items(kept(), is_sorted, parts)
+    items = list(kept())
+    events = list(chain.from_iterable(items)) if is_sorted else items
+    if any(map(attrgetter("startup"), events)):
+        _count_items(iter(items), is_sorted, parts)
     else:
-        done = list(kept())
-        parts[0].count(list(chain.from_iterable(done)) if is_sorted else done)
-        parts[0].series = sum(map(bool, done)) if is_sorted else 0
+        parts[0].count(events)
+        parts[0].series = sum(map(bool, items)) if is_sorted else 0
     return Counted(parts, error)
 
 
