@@ -7,7 +7,7 @@ checked here, on decoded events, and sections with a `validate` method are asked
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Optional, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -79,15 +79,25 @@ def _invalid(section: Any, path: str) -> None:
 
 
 def make_section_validator(key: str, section_type: Any) -> Callable[[Any], None] | None:
-    """As `make_validator` for one section alone, None if its types say everything."""
-    fields: list[Any] = [("section", Optional[section_type], None)]
-    event_type = msgspec.defstruct("Event", fields, rename={"section": key})
+    """As `make_validator` for the section *key* alone, None if its types say everything."""
+    kinds = [kind for kind in get_args(section_type) or (section_type,) if _is_struct(kind)]
+    scope: dict[str, Any] = {"too_large": _too_large, "invalid": _invalid}
     lines: list[str] = []
-    _checks(event_type, "event", "$", "", lines, {})
-    if not lines:
-        return None
-    validate = make_validator(event_type)
-    return lambda section: validate(event_type(section))
+    for kind in kinds:
+        checks: list[str] = []
+        _checks(kind, "section", f"$.{key}", "        ", checks, scope)
+        if hasattr(kind, "validate"):
+            checks.append(f"        invalid(section, '$.{key}')")
+        if checks:
+            scope[kind.__name__] = kind
+            lines += [f"    if type(section) is {kind.__name__}:", *checks]
+    return _compiled("section", lines, scope) if lines else None
+
+
+def _compiled(argument: str, lines: list[str], scope: dict[str, Any]) -> Callable[[Any], None]:
+    exec("\n".join([f"def validate({argument}):", *lines, "    return None"]), scope)
+    validator: Callable[[Any], None] = scope["validate"]
+    return validator
 
 
 def make_validator(event_type: type[msgspec.Struct]) -> Callable[[Any], None]:
@@ -96,10 +106,7 @@ def make_validator(event_type: type[msgspec.Struct]) -> Callable[[Any], None]:
     It runs for every event of every file: the checks are written out as one function, as `dataclasses` does,
     which takes 0.2 us where walking the types takes 5.
     """
-    lines = ["def validate(event):"]
+    lines: list[str] = []
     scope: dict[str, Any] = {"too_large": _too_large, "invalid": _invalid}
     _checks(event_type, "event", "$", "    ", lines, scope)
-    lines.append("    return None")
-    exec("\n".join(lines), scope)
-    validator: Callable[[Any], None] = scope["validate"]
-    return validator
+    return _compiled("event", lines, scope)

@@ -30,8 +30,10 @@ class _Printer:
         self.reader = reader
         self.style = style
         self.slow = TextRenderer(style)
-        #: what the first event of a series is printed by, and the others
-        self.first, self.next = (RawRenderer(reader.event_type, style, base) for base in (0, 4))
+        #: prints an event, or the first one of a series
+        self.first = RawRenderer(reader.event_type, style, 0)
+        #: prints the others of a series
+        self.next = RawRenderer(reader.event_type, style, 4) if reader.is_sorted else self.first
         raw = raw_event_type(reader.event_type)
         line = list[raw] if reader.is_sorted else raw  # type: ignore[valid-type]
         self.decode_lines = msgspec.json.Decoder(line).decode_lines
