@@ -41,8 +41,8 @@ def _once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     return values[0] if values else None
 
 
-def _pages(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
-    if value & (value - 1):
+def _pages(_ctx: click.Context, _param: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value & (value - 1):
         raise click.BadParameter(f"{value} is not a power of two")
     return value
 
@@ -98,11 +98,9 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
 @click.option(
     "--buffer-pages",
     type=click.IntRange(1, 1 << 18),
-    default=2048,
-    show_default=True,
     callback=_pages,
     metavar="N",
-    help="Pages of perf buffer per CPU, a power of two.",
+    help="Pages of perf buffer per CPU, a power of two. [default: 16 MiB in all]",
 )
 @click.option("--show-bpf", is_flag=True, help="Print the BPF program of this run, in C, and exit.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)

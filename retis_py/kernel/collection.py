@@ -52,12 +52,18 @@ class Options:
     cmd: str | None = None
     stop_after: int = 0
     kconf: Path | None = None
-    #: perf buffer pages per CPU, a power of two
-    buffer_pages: int = 2048
+    #: perf buffer pages per CPU, a power of two; None: 16 MiB, shared by the CPUs
+    buffer_pages: int | None = None
     #: a profile is applied: its probes may be missing here, and there are no automatic ones
     profile: bool = False
     cmdline: str = "retis collect"
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def default_pages(cpus: int) -> int:
+    """Perf buffer pages per CPU: 16 MiB for all of them, but no less than 512 KiB each; a power of two."""
+    pages: int = (16 << 20) // os.sysconf("SC_PAGE_SIZE") // max(cpus, 1)
+    return max(1 << pages.bit_length() - 1, 128)
 
 
 def startup_event(cmdline: str) -> Any:
@@ -144,7 +150,8 @@ class Collection:
     def attach(self) -> None:
         """Compile, load, attach; then let all programs work at once."""
         self._order = TimeOrder()
-        self._session = session = Session(self.text(), self._order.add, self.options.buffer_pages)
+        pages = self.options.buffer_pages or default_pages(len(os.sched_getaffinity(0)))
+        self._session = session = Session(self.text(), self._order.add, pages)
         numbers = {shape: number for number, shape in enumerate(self._shapes)}
         loaded = 0
         for index, (probe, shape, required) in enumerate(self._planned):

@@ -129,7 +129,9 @@ def plan(
         for name, probe in _wanted(specs, system, collectors, tolerant).items()
     )
     tracking = _TRACKING if system.kprobes else _TRACKING_REDUCED
-    reads_skb = any(_at(probe, "struct sk_buff *") >= 0 for probe in wanted.values())
+    reads_skb = any("struct sk_buff *" in c.reads for c in collectors) or any(
+        _at(probe, "struct sk_buff *") >= 0 for probe in wanted.values()
+    )
     planned: list[Planned] = []
     for name, flags in tracking.items() if reads_skb else ():
         if name in wanted:

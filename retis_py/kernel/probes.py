@@ -115,7 +115,9 @@ def _candidates(spec: Spec, system: System) -> list[str]:
 def _suggest(spec: Spec, system: System) -> str | None:
     names = system.tracefs.events if spec.type == "raw_tracepoint" else system.tracefs.functions
     close = difflib.get_close_matches(spec.target, list(names or ()), n=1, cutoff=0.8)
-    return f"did you mean {close[0]}?" if close else None
+    if close:
+        return f"did you mean {close[0]}?"
+    return "what belongs to a module exists only while that is loaded (modprobe it first)"
 
 
 def resolve(spec: Spec, system: System) -> list[Probe]:

@@ -1,0 +1,114 @@
+"""What the kernel's text files say: configuration, symbols, lists of tracefs, rights."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from retis_py.errors import KernelError
+from retis_py.kernel import features
+from retis_py.kernel.config import KernelConfig
+from retis_py.kernel.losses import Ledger
+from retis_py.kernel.symbols import Symbols, Tracefs
+
+CONFIG = b'CONFIG_BPF=y\nCONFIG_NF_CONNTRACK=m\n# CONFIG_X86_FRED is not set\nCONFIG_CC="gcc 12"\n'
+KALLSYMS = (
+    "ffffffff81000000 T _text\n"
+    "ffffffff81000100 T ip_rcv\n"
+    "ffffffff81000100 t alias_of_ip_rcv\n"
+    "ffffffff81000200 T ip_rcv_core\n"
+    "ffffffffc0000000 t nf_hook\t[nf_tables]\n"
+)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_kernel_configuration_is_read_plain_and_packed(tmp_path: Path, pack) -> None:
+    (tmp_path / "config").write_bytes(pack(CONFIG))
+    config = KernelConfig(tmp_path / "config")
+    assert config.get("CONFIG_BPF") == "y"
+    assert config.get("CONFIG_NF_CONNTRACK") == "m"
+    assert config.get("CONFIG_X86_FRED") == "n"
+    assert config.get("CONFIG_NOT_MENTIONED") == "n"
+    assert config.get("CONFIG_CC") == "gcc 12"
+
+
+def test_named_configuration_must_be_readable(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match=r"Could not read .*nosuch: No such file"):
+        KernelConfig(tmp_path / "nosuch")
+
+
+def test_unknown_configuration_says_nothing() -> None:
+    assert KernelConfig(release="0.0-nosuch").get("CONFIG_BPF") in (None, "y")
+
+
+@pytest.fixture
+def symbols(tmp_path: Path) -> Symbols:
+    (tmp_path / "kallsyms").write_text(KALLSYMS)
+    return Symbols(tmp_path / "kallsyms")
+
+
+def test_symbol_has_an_address_and_perhaps_a_module(symbols: Symbols) -> None:
+    assert symbols.find("ip_rcv") == (0xFFFFFFFF81000100, None)
+    assert symbols.find("nf_hook") == (0xFFFFFFFFC0000000, "nf_tables")
+    assert symbols.find("ip_rc") is None
+
+
+def test_address_is_told_by_the_nearest_symbol_before_it(symbols: Symbols) -> None:
+    assert symbols.name(0xFFFFFFFF81000101) == "ip_rcv+0x1"
+    assert symbols.name(0xFFFFFFFF81000200) == "ip_rcv_core+0x0"
+    assert symbols.name(0x10) == "0x10"
+
+
+def test_hidden_addresses_are_an_error_that_names_the_right(tmp_path: Path) -> None:
+    (tmp_path / "kallsyms").write_text("0000000000000000 T ip_rcv\n0000000000000000 T _text\n")
+    with pytest.raises(KernelError, match="does not have the rights to read the symbol addresses"):
+        Symbols(tmp_path / "kallsyms").name(1)
+
+
+def test_tracefs_lists_drop_the_module_of_a_function(tmp_path: Path) -> None:
+    (tmp_path / "available_filter_functions").write_text("ip_rcv\nnf_hook [nf_tables]\n")
+    (tmp_path / "available_events").write_text("skb:kfree_skb\nnet:netif_rx\n")
+    lists = Tracefs((tmp_path / "nosuch", tmp_path))
+    assert lists.functions == {"ip_rcv", "nf_hook"}
+    assert lists.events == {"skb:kfree_skb", "net:netif_rx"}
+    assert Tracefs((tmp_path / "nosuch",)).functions is None
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("[none] integrity confidentiality\n", "none"),
+        ("none [integrity] confidentiality\n", "integrity"),
+        (None, "none"),
+    ],
+)
+def test_lockdown_mode(tmp_path: Path, text: str | None, mode: str) -> None:
+    if text:
+        (tmp_path / "lockdown").write_text(text)
+    assert features.lockdown(tmp_path / "lockdown") == mode
+
+
+def test_missing_capability_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_capabilities", lambda: 1 << 39)
+    with pytest.raises(KernelError, match="CAP_SYS_ADMIN"):
+        features.check_rights()
+    monkeypatch.setattr(features, "_capabilities", lambda: 1 << 21)
+    with pytest.raises(KernelError, match="CAP_BPF"):
+        features.check_rights()
+
+
+def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Session:
+        @staticmethod
+        def losses():
+            return iter([(0, 0, 5), (0, 1, 7), (4, 1, 2), (5, 0, 1)])
+
+    assert Ledger(Session, ["ip_rcv", "skb:kfree_skb"]).summary() == 14
+    assert [record.getMessage() for record in caplog.records] == [
+        "lost 12 event(s) from ip_rcv",
+        "lost 2 event(s) from skb:kfree_skb",
+        "1 event(s) from skb:kfree_skb without identity: tracking map full",
+        "total events lost: 14",
+    ]
