@@ -36,7 +36,7 @@ class SchemaBlock(SectionMemberBlock):
 
     __slots__ = ()
     magic_number = 0x00000BAD
-    schema = [("data", RawBytes(0), b"")]  # noqa: RUF012
+    schema = [("data", RawBytes(0), b"")]
 
     def _encode(self, outstream: BinaryIO) -> None:
         outstream.write(_LENGTH(PEN) + self.data)

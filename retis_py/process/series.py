@@ -7,7 +7,6 @@ leaves the kernel and comes back as another one: upcalls are followed by CPU and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -97,16 +96,13 @@ class Tracker:
         """Events left without a packet because its way through an upcall is not in the file."""
         return self._lost
 
-    def track(self, event: Any, timestamp: Callable[[Any], int]) -> Packet | None:
-        """Add ``tracking`` to *event*; returns its packet, None if it belongs to none.
-
-        *timestamp* gives the time of an event: sort knows events whose common section is not decoded.
-        """
+    def track(self, event: Any) -> Packet | None:
+        """Add ``tracking`` to *event*; returns its packet, None if it belongs to none."""
         ovs = event.ovs
         if ovs is not None:
             kind = type(ovs)
             if kind is not OvsFlowLookup and not (kind is OvsAction and ovs.queue_id is None):
-                return self._track_ovs(event, ovs, timestamp)
+                return self._track_ovs(event, ovs)
         packet = self._follow(event)
         if packet is not None:
             self._mark(event, packet)
@@ -134,15 +130,15 @@ class Tracker:
         elif given.skb.tracking_id() != packet.key:
             raise RetisError("event has tracking information of another packet")
 
-    def _track_ovs(self, event: Any, ovs: Any, timestamp: Callable[[Any], int]) -> Packet | None:
+    def _track_ovs(self, event: Any, ovs: Any) -> Packet | None:
         if isinstance(ovs, (OvsUpcall, OvsUpcallReturn)):
             packet = self._follow(event)
             if packet is not None:
                 self._mark(event, packet)
             if isinstance(ovs, OvsUpcallReturn):
                 self._upcalls.discard((ovs.upcall_cpu, ovs.upcall_ts))
-            elif packet is not None:
-                self._upcalls[(ovs.cpu, timestamp(event))] = packet
+            elif packet is not None and event.common is not None:
+                self._upcalls[(ovs.cpu, event.common.timestamp)] = packet
             return packet
         if isinstance(ovs, OvsUpcallEnqueue):
             packet = self._upcalls.get((ovs.upcall_cpu, ovs.upcall_ts))

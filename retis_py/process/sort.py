@@ -4,8 +4,6 @@ Two ways through the same code: with text output events are decoded in full; wit
 sections that sorting does not look at stay the bytes they are (`SortEvent`), which is what makes it fast.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +20,7 @@ from retis_py.errors import RetisError
 from retis_py.events.core import TrackingSection
 from retis_py.events.event import BaseEvent, attribute
 from retis_py.events.file import EventReader
-from retis_py.events.section import Style
+from retis_py.events.section import U32, U64, Style
 from retis_py.events.version import LATEST
 from retis_py.process.blocks import BlockDecoder
 from retis_py.process.series import REMEMBERED, Tracker
@@ -41,14 +39,23 @@ __all__ = [
 #: events held by default
 MAX_BUFFER = 1000
 
+_ABSENT = msgspec.Raw()
+
+
+class _Common(msgspec.Struct, omit_defaults=True, gc=False):
+    timestamp: U64
+    smp_id: Optional[U32] = None
+    task: msgspec.Raw = _ABSENT
+
+
 #: what sorting looks at; all other sections stay as they are in the file
 _DECODED: dict[str, Any] = {
+    "common": Optional[_Common],
     "tracking": Optional[TrackingSection],
     "skb-tracking": Optional[SkbTrackingSection],
     "ovs": Optional[OvsSection],
     "ovs-detrace": Optional[OvsDetraceSection],
 }
-_ABSENT = msgspec.Raw()
 
 #: an event of which only what sorting needs is decoded; encodes to the same JSON as a decoded one
 SortEvent: Any = msgspec.defstruct(
@@ -63,18 +70,9 @@ SortEvent: Any = msgspec.defstruct(
 )
 
 
-class _Common(msgspec.Struct, gc=False):
-    timestamp: int
-
-
-_common = msgspec.json.Decoder(Optional[_Common])
-
-
 def timestamp_of(event: Any) -> int:
-    """The time of an event, decoded or not; 0 without a common section."""
+    """The time of an event; 0 without a common section."""
     common = event.common
-    if type(common) is msgspec.Raw:
-        common = _common.decode(common) if common is not _ABSENT else None
     return 0 if common is None else common.timestamp
 
 
@@ -88,6 +86,9 @@ class Sorter:
         #: keys of `_series`, as a heap
         self._keys: list[int] = []
         self._untracked: deque[Any] = deque()
+        #: the startup event a file begins with: to be read again, the sorted file must begin with it too, also
+        #: where packets were seen before it (a set of split files, read from the middle)
+        self._startup: Any = None
         self._held = 0
         #: flow -> the last that is known about it
         self._flows: dict[Any, OvsDetraceSection] = {}
@@ -97,7 +98,9 @@ class Sorter:
         track, series, keys = self._tracker.track, self._series, self._keys
         limit = self._max_buffer
         for event in events:
-            packet = track(event, timestamp_of)
+            if self._startup is None:
+                self._startup = event
+            packet = track(event)
             if packet is not None:
                 key = packet.key
             elif event.tracking is not None:
@@ -129,7 +132,10 @@ class Sorter:
             self._flows[(detrace.ufid, detrace.flow, detrace.sf_acts)] = detrace
 
     def _pop(self) -> list[Any]:
-        if not self._keys or (self._untracked and self._keys[0] >> 64 >= timestamp_of(self._untracked[0])):
+        first = self._untracked[0] if self._untracked else None
+        if first is not None and (
+            not self._keys or first is self._startup or self._keys[0] >> 64 >= timestamp_of(first)
+        ):
             self._held -= 1
             return [self._untracked.popleft()]
         events = self._series.pop(heappop(self._keys))
@@ -236,9 +242,9 @@ class SeriesPrinter:
         self._texts.clear()
         self._out.flush()
 
-    def __enter__(self) -> SeriesPrinter:
+    def __enter__(self) -> "SeriesPrinter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+    def __exit__(self, kind: Optional[type[BaseException]], *details: object) -> None:
         if kind is None or not issubclass(kind, BrokenPipeError):
             self.flush()
