@@ -1,0 +1,101 @@
+"""What a hit costs, as ratios to an empty kprobe program on the same function in the same boot.
+
+    python -m tests.lab.boot 6.12 -- .venv/bin/python tests/bench/bench_hit.py
+
+The kernel's own BPF statistics (kernel.bpf_stats_enabled) count runs and time of each program while pings pass
+ip_rcv over ``lo``. Under emulation the ratios mean something, the nanoseconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RETIS = Path(sys.executable).with_name("retis")
+PROBED = "ip_rcv"
+
+_EMPTY = f"""
+import os, sys
+os.environ["BCC_KERNEL_SOURCE"] = {str(ROOT / "bpf/stubs")!r}
+import bcc
+b = bcc.BPF(text="#include <linux/types.h>\\nint empty(void *ctx) {{ return 0; }}")
+b.attach_kprobe(event={PROBED!r}, fn_name="empty")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+CASES = {
+    "unmatched, -f 'tcp port 443'": ["-f", "tcp port 443"],
+    "unmatched, long filter": ["-f", "(tcp port 443 or udp port 53) and net 10.0.0.0/8 and not host 10.1.1.1"],
+    "matched, all five collectors": ["-f", "icmp"],
+    "matched, all and every skb section": ["-f", "icmp", "--skb-sections", "all"],
+    "matched, collector skb-tracking only": ["-f", "icmp", "-c", "skb-tracking"],
+}
+
+
+def programs() -> dict[int, tuple[str, int, int]]:
+    """id -> name, runs and ns of all kprobe programs."""
+    listed = json.loads(subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=True).stdout)
+    return {
+        p["id"]: (p.get("name", ""), p.get("run_cnt", 0), p.get("run_time_ns", 0))
+        for p in listed
+        if p["type"] == "kprobe"
+    }
+
+
+def measure(arguments: list[str], pings: int) -> float:
+    """ns per hit of retis' program on the probed function."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder, "ready")
+        before = programs()
+        command = [RETIS, "collect", "-p", PROBED, *arguments, "-o", Path(folder, "out"), "--ready-file", ready]
+        collect = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not ready.exists():
+            if collect.poll() is not None:
+                raise SystemExit(f"collect failed: {command}")
+            time.sleep(0.1)
+        start = programs()
+        ping(pings)
+        end = programs()
+        collect.send_signal(signal.SIGINT)
+        collect.wait()
+    # tracking's programs see other functions, and are hit less often or not at all
+    hits = {i: (end[i][1] - start[i][1], end[i][2] - start[i][2]) for i in end if i not in before}
+    runs, ns = max(hits.values())
+    return ns / runs
+
+
+def ping(count: int) -> None:
+    subprocess.run(["ping", "-q", "-f", "-c", str(count), "127.0.0.1"], stdout=subprocess.DEVNULL, check=True)
+
+
+def main(pings: int) -> None:
+    subprocess.run(["sysctl", "-q", "kernel.bpf_stats_enabled=1"], check=True)
+    empty = subprocess.Popen([sys.executable, "-c", _EMPTY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert empty.stdout is not None
+    empty.stdout.readline()
+    own = next(i for i, (name, _, _) in programs().items() if name == "empty")
+    print(f"kernel {os.uname().release}, {pings} pings over lo, kprobe:{PROBED}")
+    rows = []
+    for label, arguments in CASES.items():
+        begin = programs()[own]
+        ns = measure(arguments, pings)
+        end = programs()[own]
+        base = (end[2] - begin[2]) / (end[1] - begin[1])
+        rows.append((label, ns, base))
+        print(f"{label:38} {ns:8.0f} ns   {ns / base:5.1f} x an empty program ({base:.0f} ns)", flush=True)
+    empty.kill()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pings", type=int, default=3000)
+    main(parser.parse_args().pings)
