@@ -107,6 +107,7 @@ def _rule(entry: Any, where: str) -> Rule:
     _require(isinstance(entry, dict), f"{where} is not a list of maps")
     unknown = set(entry) - {"name", "when", "args"}
     _require(not unknown, f"{where}: unknown field '{min(unknown, default='')}'")
+    _require(isinstance(entry.get("name", ""), str), f"{where}: name is not text")
     args = entry.get("args") or {}
     _require(isinstance(args, dict), f"{where}: args is not a map")
     for key, value in args.items():
@@ -115,7 +116,10 @@ def _rule(entry: Any, where: str) -> Rule:
     conditions = entry.get("when") or []
     _require(isinstance(conditions, list), f"{where}: when is not a list")
     for condition in conditions:
-        _require(isinstance(condition, dict), f"{where}: when is not a list of maps")
+        _require(
+            isinstance(condition, dict) and all(isinstance(value, str) for value in condition.values()),
+            f"{where}: when is not a list of maps of text",
+        )
         needs = {"symbol": "name", "version": "version"}.get(condition.get("type", ""))
         _require(needs is not None, f"{where}: unknown condition type '{condition.get('type')}'")
         value = condition.get(needs)
@@ -145,7 +149,7 @@ def _profile(document: Any, path: Path) -> Profile | None:
         entries = document.get(command) or []
         _require(isinstance(entries, list), f"{command} is not a list of maps")
         rules[command] = tuple(_rule(entry, command) for entry in entries)
-    return Profile(name, document.get("about") or "", rules)
+    return Profile(name, str(document.get("about") or ""), rules)
 
 
 def load(path: Path) -> list[Profile]:
