@@ -116,35 +116,35 @@ class RawRenderer:
             raise ValueError
         if self._utc and self.clock is not None:
             time = self.clock.utc(time)
-        task = "" if common.task is None else self._task[bytes(common.task)]
+        task = "" if (raw := common.task) is None else self._task[bytes(raw)]
         probe = stack = identity = drop = packet = netns = dev = skb = ovs = detrace = nft = ct = ""
-        if event.kernel is not None:
-            probe, stack = self._kernel[bytes(event.kernel)]
-        if event.userspace is not None:
-            userspace = self._userspace[bytes(event.userspace)]
+        if (raw := event.kernel) is not None:
+            probe, stack = self._kernel[bytes(raw)]
+        if (raw := event.userspace) is not None:
+            userspace = self._userspace[bytes(raw)]
             probe = probe or userspace
-        if event.skb_tracking is not None:
-            identity = self._skb_tracking[bytes(event.skb_tracking)]
-        if event.tracking is not None:
-            identity = self._tracking[bytes(event.tracking)] or identity
-        if event.skb_drop is not None:
-            drop = self._skb_drop[bytes(event.skb_drop)]
-        if event.packet is not None:
-            packet = self._packet[bytes(event.packet)]
-        if event.netns is not None:
-            netns = self._netns[bytes(event.netns)]
-        if event.dev is not None:
-            dev = (self._dev_inline if netns else self._dev)[bytes(event.dev)]
-        if event.skb is not None:
-            skb = self._skb[bytes(event.skb)]
-        if event.ovs is not None:
-            ovs = self._ovs[bytes(event.ovs)]
-        if event.ovs_detrace is not None:
-            detrace = self._detrace[bytes(event.ovs_detrace)]
-        if event.nft is not None:
-            nft = self._nft[bytes(event.nft)]
-        if event.ct is not None:
-            ct = self._ct[bytes(event.ct)]
+        if (raw := event.skb_tracking) is not None:
+            identity = self._skb_tracking[bytes(raw)]
+        if (raw := event.tracking) is not None:
+            identity = self._tracking[bytes(raw)] or identity
+        if (raw := event.skb_drop) is not None:
+            drop = self._skb_drop[bytes(raw)]
+        if (raw := event.packet) is not None:
+            packet = self._packet[bytes(raw)]
+        if (raw := event.netns) is not None:
+            netns = self._netns[bytes(raw)]
+        if (raw := event.dev) is not None:
+            dev = self._dev_inline[bytes(raw)] if netns else self._dev[bytes(raw)]
+        if (raw := event.skb) is not None:
+            skb = self._skb[bytes(raw)]
+        if (raw := event.ovs) is not None:
+            ovs = self._ovs[bytes(raw)]
+        if (raw := event.ovs_detrace) is not None:
+            detrace = self._detrace[bytes(raw)]
+        if (raw := event.nft) is not None:
+            nft = self._nft[bytes(raw)]
+        if (raw := event.ct) is not None:
+            ct = self._ct[bytes(raw)]
         for name, texts in self._extra:
             raw = getattr(event, name)
             if raw is not None:
