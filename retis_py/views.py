@@ -49,8 +49,9 @@ class View:
         return repr(self.to_dict())
 
     def __str__(self) -> str:
-        text = getattr(self._value, "text", None)
-        return repr(self) if text is None else str(text(PLAIN))
+        value = self._value
+        # parts of sections have no text of their own, as upstream's
+        return str(value.text(PLAIN)) if isinstance(value, core.SkbId) or getattr(value, "key", "") else repr(self)
 
     def __reduce__(self) -> Any:
         return type(self), (self._value,)
@@ -98,24 +99,28 @@ class SkbTrackingView(View):
         return self.match(other) and self._value.skb == other._value.skb
 
 
-class RawPacket(View):
+class RawPacket:
     """The bytes of a packet."""
 
-    __slots__ = ()
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
 
     def __bytes__(self) -> bytes:
-        return bytes(self._value)
+        return self._data
 
     def __len__(self) -> int:
-        return len(self._value)
+        return len(self._data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RawPacket) and self._data == other._data
+
+    def __hash__(self) -> int:
+        return hash(self._data)
 
     def __repr__(self) -> str:
-        return repr(self._value)
-
-    __str__ = __repr__
-
-    def _names(self) -> tuple[str, ...]:
-        return ()
+        return repr(self._data)
 
     def to_scapy(self) -> Any:
         """The packet as scapy's Ether."""
@@ -123,7 +128,7 @@ class RawPacket(View):
             from scapy.all import Ether
         except ImportError as error:
             raise ImportError("Could not import scapy.all") from error
-        return Ether(self._value)
+        return Ether(self._data)
 
 
 class PacketView(View):
@@ -170,6 +175,9 @@ class Untagged(View):
         fields.pop("event_type", None)
         return fields
 
+    def __str__(self) -> str:
+        return repr(self)
+
 
 class OvsView(Variant):
     """An OVS event: upcall, upcall_enqueue, upcall_return, recv_upcall, ... flow_lookup."""
@@ -196,27 +204,31 @@ class ActionExecute(Untagged):
 
 
 class ActionView(Variant):
-    """An action by its name: output, recirc, ct, set, ... The *reason* of a drop is its own attribute."""
+    """An action: *output*, *recirc* and *ct* have their fields below that name, a drop its *reason*."""
 
     __slots__ = ()
 
-    #: fields of each action that has some
+    #: fields of the actions that have some
     _FIELDS = {"output": ("port",), "recirc": ("id",), "ct": ("flags", "zone_id", "nat"), "drop": ("reason",)}
 
     def _fields(self) -> dict[str, Any]:
-        names = self._FIELDS.get(self._value.action, ())
-        return {name: getattr(self._value, name) for name in names if getattr(self._value, name) is not None}
+        return {name: getattr(self._value, name) for name in self._FIELDS.get(self._value.action, ())}
 
     def _variants(self) -> dict[str, Any]:
         action, fields = self._value.action, self._fields()
-        whole = msgspec.defstruct(action, [(name, Any) for name in fields])(**fields)
-        return {action: View(whole), **({"reason": fields.get("reason")} if action == "drop" else {})}
+        if action == "drop":
+            return fields
+        if not fields:
+            return {}
+        kind = msgspec.defstruct(action, [(name, Any, None) for name in fields], omit_defaults=True)
+        return {action: View(kind(**fields))}
 
     def to_dict(self) -> dict[str, Any]:
-        return {"action": self._value.action, **msgspec.to_builtins(self._fields())}
+        given = {name: value for name, value in self._fields().items() if value is not None}
+        return {"action": self._value.action, **msgspec.to_builtins(given)}
 
     def __str__(self) -> str:
-        return str(self._value.action_text())
+        return repr(self)
 
 
 class ListView(View):
@@ -237,12 +249,6 @@ class ListView(View):
         return ()
 
 
-class StackTrace(ListView):
-    """Innermost first."""
-
-    __slots__ = ()
-
-
 class UfidView(ListView):
     """Unique flow identifier."""
 
@@ -252,13 +258,15 @@ class UfidView(ListView):
         """As ovs-dpctl prints it."""
         return ovs.ufid_text(self._value)
 
-    __str__ = show
-
 
 class Word(str):
     """A value of an enumeration."""
 
     __slots__ = ()
+
+    def to_dict(self) -> str:
+        """The value as in the event file."""
+        return str(self)
 
     def __repr__(self) -> str:
         return str(self)
@@ -275,7 +283,7 @@ _VIEWS: dict[type, type[View]] = {
 }
 #: fields that are not shown as the plain value they hold
 _FIELDS: dict[str, Any] = {
-    "stack_trace": StackTrace,
+    "stack_trace": ListView,
     "ufid": UfidView,
     "data": RawPacket,
     "state": Word,
