@@ -26,10 +26,8 @@ def script(shell: str) -> str:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise RetisError(
-            f"completion for {shell} is not available",
-            "there are scripts for bash (4.4 or later), fish and zsh",
-        )
+        known = [name for name in _FILES if get_completion_class(name) is not None]
+        raise RetisError(f"completion for {shell} is not available", f"there are scripts for {', '.join(known)}")
     # not source() of the class itself: for bash that runs bash to see its version, here and now
     return ShellComplete.source(kind(cli, {}, "retis", "_RETIS_COMPLETE"))
 
