@@ -76,6 +76,15 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int | None) -> i
     help="Only packets that match, in the syntax of pcap-filter(7).",
 )
 @click.option(
+    "-m",
+    "--filter-meta",
+    multiple=True,
+    callback=_once,
+    metavar="EXPR",
+    help="Only packets whose metadata match, e.g. 'sk_buff.dev.name == \"eth0\"': members of struct sk_buff and of "
+    "what they point to, compared with ==, !=, <, <=, >, >=, combined with and, or, ().",
+)
+@click.option(
     "-o",
     "--out",
     is_flag=False,
@@ -123,6 +132,7 @@ def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **o
             collectors=options["collectors"],
             probes=options["probes"],
             packet_filter=options["filter_packet"],
+            meta_filter=options["filter_meta"],
             stack=options["stack"],
             skb_sections=options["skb_sections"],
             cmd=options["cmd"],

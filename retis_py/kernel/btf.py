@@ -173,16 +173,19 @@ class Btf:
 
     def enum(self, name: str) -> dict[str, int] | None:
         """The values of ``enum name``, None where it does not exist."""
-        type_id = self.find(name, Kind.ENUM)
-        if type_id:
-            record = self.type(type_id)
+        type_id = self.find(name, Kind.ENUM) or self.find(name, Kind.ENUM64)
+        return self.enum_values(type_id) if type_id else None
+
+    def enum_values(self, type_id: int) -> dict[str, int]:
+        """The values of an enum type; empty for any other."""
+        record = self.type(self.strip(type_id))
+        if record.kind == Kind.ENUM:
             # Linux commit 6089fb325cf7 ("bpf: Add btf enum64 support") (in v6.0) gave enums a sign flag; before it
             # there is none to ask, and as signed numbers all values are right that the kernel compares as int.
             return {self._text(off): value for off, value in self._records(record, "=Ii")}
-        type_id = self.find(name, Kind.ENUM64)
-        if type_id:
-            return {self._text(off): lo | hi << 32 for off, lo, hi in self._records(self.type(type_id), "=III")}
-        return None
+        if record.kind == Kind.ENUM64:
+            return {self._text(off): lo | hi << 32 for off, lo, hi in self._records(record, "=III")}
+        return {}
 
     def describe(self, type_id: int) -> tuple[str, int]:
         """``struct sk_buff *`` and the number of pointers in front of it; typedefs keep their name."""

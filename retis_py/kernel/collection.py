@@ -20,6 +20,7 @@ from retis_py.collectors.parts import PARTS
 from retis_py.errors import KernelError, MalformedEvent, ProbeError
 from retis_py.events.core import CommonSection, KernelSection, Machine, StartupSection, TimeSpec
 from retis_py.events.wire import Decoder
+from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
 from retis_py.kernel import features
 from retis_py.kernel.compose import Run, Shape, compose, kernel_macros, kernel_types
@@ -47,6 +48,7 @@ class Options:
     collectors: Sequence[str] = (AUTO,)
     probes: Sequence[str] = ()
     packet_filter: str | None = None
+    meta_filter: str | None = None
     stack: bool = False
     skb_sections: Sequence[str] = ()
     cmd: str | None = None
@@ -93,6 +95,7 @@ class Collection:
         self._command: subprocess.Popen[bytes] | None = None
         self._session: Session | None = None
         self._filter: PacketFilter | None = None
+        self._meta: str | None = None
         self._planned: list[Planned] = []
         self._kernels: list[KernelSection] = []
         self._shapes: list[Shape] = []
@@ -108,6 +111,10 @@ class Collection:
                 "this kernel is locked down (confidentiality): BPF programs cannot read its memory",
                 hint="boot without lockdown=confidentiality; `make demo` shows retis in a VM",
             )
+        if options.packet_filter is not None:
+            self._filter = packet_filter(options.packet_filter)
+        if options.meta_filter is not None:
+            self._meta = meta_filter(options.meta_filter, system.types)
         settings = {"skb_sections": options.skb_sections, **options.extra}
         self._collectors: Sequence[Collector] = select(options.collectors, system, settings)
         if not system.kprobes:
@@ -115,8 +122,7 @@ class Collection:
                 "this kernel has no kprobes: collecting from tracepoints only (no function probes; a packet whose "
                 "head is replaced gets a new id)"
             )
-        if options.packet_filter is not None:
-            self._filter = packet_filter(options.packet_filter)
+        if self._filter is not None:
             _log.info("%s", self._filter.message())
         self._planned = self._plan(system)
 
@@ -139,6 +145,7 @@ class Collection:
             self._collectors,
             shapes,
             self._filter,
+            self._meta,
             kernel_types(self._system.types, self._collectors),
             kernel_macros(vmlinux, self._collectors),
             max_probes=max(len(self._planned), 1),

@@ -55,6 +55,8 @@ class Run(NamedTuple):
     collectors: Sequence[Collector]
     shapes: Sequence[Shape]
     packet_filter: PacketFilter | None
+    #: C of meta_matches(), see `retis_py.filters.meta`
+    meta_filter: str | None
     #: `kernel_types` and `kernel_macros`
     types: str
     macros: Mapping[str, int]
@@ -114,8 +116,8 @@ def _source(name: str) -> str:
 
 
 _PACKET_FILTER = '#line 1 "packet filter"\n'
-_META_FILTER = """#line 1 "meta filter"
-static __always_inline int meta_matches(struct sk_buff *skb)
+_META_FILTER = '#line 1 "meta filter"\n'
+_NO_META_FILTER = """static __always_inline int meta_matches(struct sk_buff *skb)
 {
 	return 1;
 }
@@ -201,7 +203,7 @@ def compose(run: Run) -> str:
         "STACK_ENTRIES": 1024,
         "HAVE_STACK": int(any(shape.flags & HIT_STACK for shape in run.shapes)),
         "HAVE_PACKET_FILTER": int(run.packet_filter is not None),
-        "HAVE_FILTER": int(run.packet_filter is not None),
+        "HAVE_FILTER": int(run.packet_filter is not None or run.meta_filter is not None),
         "PACKET_BYTES": run.packet_filter.bulk if run.packet_filter else 8,
     }
     for collector in run.collectors:
@@ -213,7 +215,7 @@ def compose(run: Run) -> str:
         '_Static_assert(__builtin_offsetof(struct sk_buff, head) == SKB_HEAD, "sk_buff.head differs from BTF");\n',
         *(_source(name) for name in ("layouts.h", "core.h", "context.h", "event.h", "tracking.h", "packet.h")),
         _PACKET_FILTER + (run.packet_filter.text if run.packet_filter else ""),
-        _META_FILTER,
+        _META_FILTER + (run.meta_filter or _NO_META_FILTER),
         _source("filter.h"),
         *(_source(f"collectors/{c.name.replace('-', '_')}.bpf.c") for c in run.collectors),
         _run_hooks(run.collectors),

@@ -131,24 +131,24 @@ def _check(text: str) -> str:
 @pytest.mark.parametrize("filtered", [None, "tcp port 443"])
 def test_text_of_every_option_is_valid_c(reduced: int, defines: int, filtered: str | None) -> None:
     packets = packet_filter(filtered) if filtered else None
-    run = Run(_collectors(defines), SHAPES, packets, TYPES, MACROS, 16, reduced=bool(reduced))
+    run = Run(_collectors(defines), SHAPES, packets, None, TYPES, MACROS, 16, reduced=bool(reduced))
     assert _check(compose(run)) == ""
 
 
 @pytest.mark.skipif(CLANG is None, reason="clang is not installed")
 def test_mistake_is_told_where_it_stands() -> None:
-    run = Run(_collectors(1), SHAPES, None, TYPES, MACROS, 16)
+    run = Run(_collectors(1), SHAPES, None, None, TYPES, MACROS, 16)
     broken = compose(run).replace("e->ifindex = ifindex;", "e->ifindx = ifindex;")
     assert re.search(r"bpf/collectors/dev\.bpf\.c:\d+:\d+: error: no member named 'ifindx'", _check(broken))
 
 
 def test_composition_is_a_pure_function() -> None:
-    run = Run(_collectors(1), SHAPES, packet_filter("icmp"), TYPES, MACROS, 16)
+    run = Run(_collectors(1), SHAPES, packet_filter("icmp"), None, TYPES, MACROS, 16)
     assert compose(run) == compose(run)
 
 
 def test_each_shape_has_one_program() -> None:
-    text = compose(Run(_collectors(1), SHAPES, None, TYPES, MACROS, 16))
+    text = compose(Run(_collectors(1), SHAPES, None, None, TYPES, MACROS, 16))
     for number, shape in enumerate(SHAPES):
         assert len(re.findall(rf"^int {shape.function(number)}\(", text, re.M)) == 1
 

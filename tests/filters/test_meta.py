@@ -1,0 +1,200 @@
+"""Meta filters against the compiler: the generated C, and the same condition written in C, on the same memory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from retis_py.errors import FilterError
+from retis_py.filters.meta import meta_filter
+from retis_py.kernel.btf import KernelTypes
+
+CLANG = shutil.which("clang")
+pytestmark = pytest.mark.skipif(CLANG is None, reason="clang is not installed")
+
+SOURCE = """
+typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;
+typedef int s32; typedef long long s64;
+enum state { DOWN, UP = 5, BROKEN = -2 };
+typedef struct { struct net *net; } possible_net_t;
+struct net { u64 cookie; struct { u32 inum; } ns; };
+struct net_device { char *alias; char name[16]; char long_name[48]; s32 mtu; possible_net_t nd_net; enum state state; };
+struct nf_conn { u32 use; struct { struct { u8 state; } tcp; } proto; u32 mark; };
+typedef struct nf_conn nf_conn_t; typedef struct nf_conn *nf_conn_p;
+struct sk_buff {
+	struct net_device *dev;
+	u64 _nfct;
+	union { struct { u32 mark, ifi; }; u64 both; };
+	u8 pkt_type:3, cloned:1, l4_hash:1; s32 delta:5; u32 wide:30;
+	u16 protocol; s32 skb_iif; u8 one; struct net_device **twice; u32 words[4]; struct { int counter; } users;
+	void *opaque;
+};
+struct nf_conn keep;
+nf_conn_t keep_t; nf_conn_p keep_p; struct sk_buff keep_skb; struct net_device keep_dev; struct net keep_net;
+"""
+MEMORY = """
+static struct net net = { .cookie = 9, .ns = { 4026531840U } };
+static struct net_device dev = { .alias = "uplink", .name = "eth0", .long_name = "a name of more than thirty-two bytes",
+	.mtu = -5, .nd_net = { &net }, .state = UP };
+static struct nf_conn ct __attribute__((aligned(8))) = { .mark = 77, .proto = { { 3 } } };
+static struct sk_buff skb_ = { .dev = &dev, .mark = 0xabcd, .ifi = 12, .pkt_type = 5, .cloned = 1, .delta = -7,
+	.wide = 0x3fffffff, .protocol = 0x0800, .skb_iif = -1, .one = 255 };
+static int bpf_probe_read_kernel(void *to, u32 size, const void *from)
+{
+	if ((u64)from < 4096) return -1;
+	__builtin_memcpy(to, from, size); return 0;
+}
+#define __always_inline inline
+"""
+#: filter -> the same in C, of s (struct sk_buff *), d (its device) and c (its conntrack)
+AGREE = {
+    'sk_buff.dev.name == "eth0"': '!__builtin_strcmp(d->name, "eth0")',
+    "sk_buff.dev.name == 'eth'": '!__builtin_strcmp(d->name, "eth")',
+    'sk_buff.dev.name == "eth01"': '!__builtin_strcmp(d->name, "eth01")',
+    'sk_buff.dev.name != "eth0"': '__builtin_strcmp(d->name, "eth0")',
+    'sk_buff.dev.name != "lo"': '__builtin_strcmp(d->name, "lo")',
+    'sk_buff.dev.name != "lo" and sk_buff.cloned': '__builtin_strcmp(d->name, "lo") && s->cloned',
+    'sk_buff.dev.name != "eth0" or sk_buff.mark == 1': '__builtin_strcmp(d->name, "eth0") || s->mark == 1',
+    'sk_buff.dev.alias == "uplink"': '!__builtin_strcmp(d->alias, "uplink")',
+    'sk_buff.dev.alias != "uplink"': '__builtin_strcmp(d->alias, "uplink")',
+    'sk_buff.dev.long_name == "a name"': '!__builtin_strcmp(d->long_name, "a name")',
+    "sk_buff.dev.nd_net.net.ns.inum == 4026531840": "d->nd_net.net->ns.inum == 4026531840U",
+    "sk_buff.dev.nd_net.net.ns.inum == 1": "d->nd_net.net->ns.inum == 1",
+    "sk_buff.dev.mtu < 0": "d->mtu < 0",
+    "sk_buff.dev.mtu == -5": "d->mtu == -5",
+    "sk_buff.dev.mtu > 5": "d->mtu > 5",
+    "sk_buff.dev.state == UP": "d->state == UP",
+    "sk_buff.dev.state == DOWN": "d->state == DOWN",
+    "sk_buff.dev.state > BROKEN": "d->state > BROKEN",
+    "sk_buff.mark == 0xabcd": "s->mark == 0xabcd",
+    "sk_buff.mark == 0b1010101111001101": "s->mark == 0xabcd",
+    "sk_buff.mark": "s->mark != 0",
+    "sk_buff.mark:0xff == 0xcd": "(s->mark & 0xff) == 0xcd",
+    "sk_buff.mark:~0xff == 0xab00": "(s->mark & ~0xffU) == 0xab00",
+    "sk_buff.mark <= 43981": "s->mark <= 43981",
+    "sk_buff.mark <= 43980": "s->mark <= 43980",
+    "sk_buff.mark >= 43982": "s->mark >= 43982",
+    "sk_buff.mark < 43982": "s->mark < 43982",
+    "sk_buff.mark != 43981": "s->mark != 43981",
+    "sk_buff.mark == 0x1000000000": "0",
+    "sk_buff.ifi == 12": "s->ifi == 12",
+    "sk_buff.pkt_type == 5": "s->pkt_type == 5",
+    "sk_buff.pkt_type:~0b10": "(s->pkt_type & ~2) != 0",
+    "sk_buff.pkt_type:0b10": "(s->pkt_type & 2) != 0",
+    "sk_buff.cloned": "s->cloned",
+    "sk_buff.l4_hash": "s->l4_hash",
+    "sk_buff.delta == -7": "s->delta == -7",
+    "sk_buff.delta < -7": "s->delta < -7",
+    "sk_buff.wide == 0x3fffffff": "s->wide == 0x3fffffff",
+    "sk_buff.skb_iif == -1": "s->skb_iif == -1",
+    "sk_buff.one == 255": "s->one == 255",
+    "sk_buff.both:0xffff00000000 == 0xc00000000": "(s->both & 0xffff00000000ULL) == 0xc00000000ULL",
+    "sk_buff._nfct:0x7 == 2": "(s->_nfct & 7) == 2",
+    "sk_buff._nfct:~0x7:nf_conn.mark == 77": "c->mark == 77",
+    "sk_buff._nfct:~0x7:nf_conn_t.mark > 77": "c->mark > 77",
+    "sk_buff._nfct:~0x7:nf_conn.proto.tcp.state == 0x3": "c->proto.tcp.state == 3",
+    "sk_buff.dev:~0x0.mtu == -5": "d->mtu == -5",
+    "(sk_buff.dev.name == 'lo' or sk_buff.mark > 0) and sk_buff.l4_hash": "0",
+    "sk_buff.mark == 1 or sk_buff.cloned and sk_buff.l4_hash": "(s->mark == 1 || s->cloned) && s->l4_hash",
+    "sk_buff.cloned or sk_buff.cloned and sk_buff.l4_hash": "(s->cloned || s->cloned) && s->l4_hash",
+    "sk_buff.cloned || (sk_buff.cloned && sk_buff.l4_hash)": "s->cloned || (s->cloned && s->l4_hash)",
+    "\tsk_buff.cloned==1&&sk_buff.mark>0 ": "s->cloned == 1 && s->mark > 0",
+}
+REFUSED = {
+    "dev.mark == 1": ("syntax error", 1),
+    "sk_buff": ("unexpected end", 8),
+    "sk_buff.mark ==": ("unexpected end", 16),
+    "sk_buff.mark == 1 xor sk_buff.mark": ("syntax error", 19),
+    "sk_buff.mark = 1": ("unexpected character '='", 14),
+    "(sk_buff.mark == 1": ("unexpected end", 19),
+    "sk_buff.mrk": ("field mrk not found in type sk_buff", 9),
+    "sk_buff.dev.nam": ("field nam not found in type net_device", 13),
+    "sk_buff.dev == 0xbad": ("pointers to struct net_device are not supported.", 9),
+    "sk_buff.opaque == 1": ("pointers to void are not supported.", 9),
+    "sk_buff.words == 1": ("array of unsigned int are not supported.", 9),
+    "sk_buff.users == 1": ("found unsupported type while emitting operation", 9),
+    "sk_buff.dev.name == dummy0": ("Only strings are supported.", 21),
+    "sk_buff.dev.name == 5": ("Only strings are supported.", 21),
+    'sk_buff.dev.name > "a"': ("Only '==' and '!=' are supported for strings.", 13),
+    "sk_buff.dev.name": ("Only '==' and '!=' are supported for strings.", 13),
+    'sk_buff.dev.name:0xf == "a"': ("mask is only supported for", 13),
+    f'sk_buff.dev.long_name == "{"x" * 32}"': ("invalid rval size (max 31)", 26),
+    'sk_buff.mark == "1"': ("cannot compare string with number", 17),
+    "sk_buff.mark == -1": ("value is signed while type is unsigned", 17),
+    "sk_buff.mark:0x0": ("mask must be greater than 0", 14),
+    "sk_buff.mark:~0xffffffffffffffff": ("mask must be greater than 0", 14),
+    "sk_buff.skb_iif:0xbad": ("mask is only supported for", 9),
+    "sk_buff.users:~0x0:nf_conn.mark": ("can be cast", 9),
+    "sk_buff._nfct:~0x0:u32.mark": ("Could not resolve u32 to a struct or typedef", 9),
+    "sk_buff._nfct:~0x0:nf_conn_p.mark": ("cannot be an alias to a pointer", 9),
+    "sk_buff._nfct.mark": ("unexpected non-walkable type", 9),
+    "sk_buff._nfct:~0x0:nf_conn": ("trying to cast a leaf member into nf_conn", 9),
+    "sk_buff.twice.mtu": ("pointers of pointers are not supported", 9),
+    "sk_buff.users:0x1.counter": ("intermediate members masking is only supported", 9),
+    "sk_buff.dev.state == UPP": ("neither a number nor a value of the member's enum", 22),
+    "sk_buff.mark == 0x10000000000000000": ("wider than 64 bits", 17),
+}
+
+
+@pytest.fixture(scope="module")
+def types(tmp_path_factory: pytest.TempPathFactory) -> KernelTypes:
+    folder = tmp_path_factory.mktemp("types")
+    command = [CLANG, "-w", "-g", "-target", "bpf", "-c", "-x", "c", "-", "-o", folder / "vmlinux"]
+    subprocess.run(command, input=SOURCE, text=True, check=True)
+    return KernelTypes(folder)
+
+
+def test_generated_condition_is_the_one_written_in_c(types: KernelTypes, tmp_path: Path) -> None:
+    parts = [SOURCE, MEMORY]
+    calls = []
+    for number, (expression, condition) in enumerate(AGREE.items()):
+        text = meta_filter(expression, types)
+        parts.append(text.replace("meta_term_", f"term_{number}_").replace("meta_matches", f"ours_{number}"))
+        calls.append(f'__builtin_printf("%d %d\\n", !!ours_{number}(s), !!({condition}));')
+    body = "\n".join(calls)
+    parts.append(
+        "int main() { struct sk_buff *s = &skb_; struct net_device *d = s->dev; struct nf_conn *c = &ct;"
+        f"s->_nfct = (u64)c | 2; {body} return 0; }}"
+    )
+    (tmp_path / "agree.c").write_text("\n".join(parts))
+    subprocess.run([CLANG, "-w", "-O1", "-o", tmp_path / "agree", tmp_path / "agree.c"], check=True)
+    lines = subprocess.run([tmp_path / "agree"], capture_output=True, text=True, check=True).stdout.splitlines()
+    results = {expression: line.split() for expression, line in zip(AGREE, lines)}
+    assert {e: ours for e, (ours, _) in results.items()} == {e: due for e, (_, due) in results.items()}
+    assert {due for _, due in results.values()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_mistake_is_told_with_its_column(types: KernelTypes, expression: str) -> None:
+    message, column = REFUSED[expression]
+    with pytest.raises(FilterError) as error:
+        meta_filter(expression, types)
+    first, quoted, caret = str(error.value).split("\n")
+    assert message in first
+    assert quoted == f"  {expression}"
+    assert caret == f"  {' ' * (column - 1)}^ column {column}"
+
+
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("sk_buff.mrk", "did you mean mark?"),
+        ("sk_buff.dev.naem", "did you mean name?"),
+        ("sk_buff.dev.state == UPP", "did you mean UP?"),
+    ],
+)
+def test_nearest_name_is_suggested(types: KernelTypes, expression: str, hint: str) -> None:
+    with pytest.raises(FilterError) as error:
+        meta_filter(expression, types)
+    assert error.value.hint == hint
+
+
+def test_unreadable_memory_does_not_match(types: KernelTypes, tmp_path: Path) -> None:
+    text = meta_filter("sk_buff.dev.mtu == 0 or sk_buff.dev.name != 'x'", types)
+    main = "int main() { skb_.dev = 0; return meta_matches(&skb_); }"
+    (tmp_path / "null.c").write_text("\n".join([SOURCE, MEMORY, text, main]))
+    subprocess.run([CLANG, "-w", "-o", tmp_path / "null", tmp_path / "null.c"], check=True)
+    assert subprocess.run([tmp_path / "null"]).returncode == 0
