@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -42,11 +43,12 @@ class BlockDecoder:
         self._decoder = msgspec.json.Decoder(line)
 
     def items(self, block: Block) -> Iterator[Any]:
-        """What the lines of *block* hold. Raises EventFileError at the first bad line, not before."""
+        """What the lines of *block* hold. Raises EventFileError at the first bad line, not before.
+
+        Not checked is what types of events cannot say: numbers beyond 64 bits.
+        """
         data = block.data
-        if not data:
-            return iter(())
-        if self._reader.level == LATEST and is_utf8(data):
+        if data and self._reader.level == LATEST and is_utf8(data):
             try:
                 items = self._decoder.decode_lines(data)
             except (msgspec.DecodeError, RecursionError):
@@ -55,19 +57,23 @@ class BlockDecoder:
                 # msgspec skips empty lines and does not mind two values on one: the reader does
                 if len(items) == count_lines(data):
                     return iter(items)
-        return self._reader.read(block)
+        return self.checked(block)
 
     def lines(self, block: Block) -> Iterator[Any]:
-        """As `items`, but what is not decoded (msgspec.Raw) keeps a line alive and not the whole block."""
+        """The events of *block*, checked. What is not decoded keeps a line alive and not the whole block."""
         data = block.data
-        if not data:
-            return iter(())
-        if self._reader.level == LATEST and is_utf8(data):
+        if data and self._reader.level == LATEST and is_utf8(data):
             try:
-                return iter(list(map(self._decoder.decode, data.removesuffix(b"\n").split(b"\n"))))
-            except (msgspec.DecodeError, RecursionError):
+                events = list(map(self._decoder.decode, data.removesuffix(b"\n").split(b"\n")))
+                deque(map(self._reader.validate, events), maxlen=0)
+                return iter(events)
+            except (msgspec.DecodeError, ValueError, RecursionError):
                 pass
-        return self._reader.read(block)
+        return self.checked(block)
+
+    def checked(self, block: Block) -> Iterator[Any]:
+        """One by one, as the reader does it."""
+        return self._reader.read(block) if block.data else iter(())
 
 
 def count_lines(data: bytes) -> int:

@@ -46,6 +46,7 @@ class StatsEvent(BaseEvent, gc=False, kw_only=True):
     startup: Optional[StartupSection] = None
 
 
+_U64_MAX = 0xFFFF_FFFF_FFFF_FFFF
 _NO_PROBE = "no kernel or userspace section"
 _NO_COMMON = "no common section"
 
@@ -106,8 +107,8 @@ class Counted(NamedTuple):
     error: Optional[RetisError]
 
 
-def _count_items(items: Iterator[Any], is_sorted: bool, parts: list[Part]) -> None:
-    """Count what *items* gives into *parts*, whose last is the current one."""
+def _count_items(items: list[Any], is_sorted: bool, parts: list[Part]) -> None:
+    """Count *items* into *parts*, whose last is the current one."""
     batch: list[Any] = []
     for item in items:
         for event in item if is_sorted else (item,):
@@ -126,21 +127,24 @@ def _count_items(items: Iterator[Any], is_sorted: bool, parts: list[Part]) -> No
 
 def count_block(decoder: BlockDecoder, is_sorted: bool, block: Block) -> Counted:
     """The counts of *block*."""
-    parts = [Part()]
+    counted = _count(decoder.items(block), is_sorted)
+    if max(part.last for part in counted.parts) > _U64_MAX:
+        return _count(decoder.checked(block), is_sorted)
+    return counted
+
+
+def _count(given: Iterator[Any], is_sorted: bool) -> Counted:
+    items: list[Any] = []
     error: Optional[RetisError] = None
-
-    def kept() -> Iterator[Any]:
-        # what came before an error counts
-        nonlocal error
-        try:
-            yield from decoder.items(block)
-        except RetisError as problem:
-            error = problem
-
-    items = list(kept())
+    try:
+        for item in given:
+            items.append(item)
+    except RetisError as problem:
+        error = problem  # what came before it counts
+    parts = [Part()]
     events = list(chain.from_iterable(items)) if is_sorted else items
     if any(map(attrgetter("startup"), events)):
-        _count_items(iter(items), is_sorted, parts)
+        _count_items(items, is_sorted, parts)
     else:
         parts[0].count(events)
         parts[0].series = sum(map(bool, items)) if is_sorted else 0
