@@ -7,11 +7,14 @@ the block is handed back to the reader, which finds it again and says what it is
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -125,6 +128,12 @@ def ordered_map(
 
 
 _END = object()
+#: what a message is, its length, and that of the bytes that follow it
+_HEADER = struct.Struct("<BQQ")
+_RESULT, _ERROR, _LAST = range(3)
+#: bytes a worker may be ahead of its consumer: more than a result, where the system allows it
+_PIPE = 1 << 20
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of include/uapi/linux/fcntl.h: in Python's fcntl from 3.10 on
 
 
 class _Worker:
@@ -132,6 +141,8 @@ class _Worker:
 
     def __init__(self, paths: list[str], function: Callable[[Block], Any], index: int, count: int) -> None:
         read_end, write_end = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(write_end, _SET_PIPE_SIZE, _PIPE)
         self._pid = os.fork()
         if not self._pid:
             status = 1
@@ -151,19 +162,17 @@ class _Worker:
 
     def receive(self) -> Any:
         """The next result, `_END` when there is none. Raises what the worker raised."""
-        header = self._results.read(9)
-        if len(header) < 9:
-            raise RetisError("a worker process ended unexpectedly", "is there enough memory?")
-        kind, length = header[:1], int.from_bytes(header[1:], "little")
-        if kind == b"E":
-            return _END
-        body = self._results.read(length)
-        if len(body) < length:
-            raise RetisError("a worker process ended unexpectedly", "is there enough memory?")
-        value = pickle.loads(body)
-        if kind == b"X":
+        kind, length, extra = _HEADER.unpack(self._read(_HEADER.size))
+        value = pickle.loads(self._read(length), buffers=[self._read(extra)] if extra else ())
+        if kind == _ERROR:
             raise value
-        return value
+        return _END if kind == _LAST else value
+
+    def _read(self, length: int) -> bytearray:
+        data = bytearray(length)
+        if self._results.readinto(data) < length:
+            raise RetisError("a worker process ended unexpectedly", "is there enough memory?")
+        return data
 
     def stop(self) -> None:
         self._results.close()
@@ -173,19 +182,23 @@ class _Worker:
 
 
 def _work(paths: list[str], function: Callable[[Block], Any], index: int, count: int, out: Any) -> None:
-    def send(kind: bytes, value: Any) -> None:
-        body = b"" if value is None and kind == b"E" else pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        data = memoryview(kind + len(body).to_bytes(8, "little") + body)
-        while data:
-            data = data[out.write(data) :]
+    def send(kind: int, value: Any) -> None:
+        # large bytes, wrapped as PickleBuffer, follow as they are: at most one of them per result
+        buffers: list[pickle.PickleBuffer] = []
+        body = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        extra = buffers[0].raw() if buffers and buffers[0].raw().nbytes else memoryview(b"")
+        for part in (_HEADER.pack(kind, len(body), extra.nbytes) + body, extra):
+            data = memoryview(part)
+            while data:
+                data = data[out.write(data) :]
 
     try:
         for block in _pieces(paths, index, count):
-            send(b"R", function(block))
+            send(_RESULT, function(block))
     except RetisError as error:
-        send(b"X", error)
+        send(_ERROR, error)
         return
-    send(b"E", None)
+    send(_LAST, None)
 
 
 def _pieces(paths: list[str], index: int, count: int) -> Iterator[Block]:

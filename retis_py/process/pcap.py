@@ -10,6 +10,7 @@ corrected before they are written.
 
 import struct
 from collections.abc import Callable, Iterator
+from pickle import PickleBuffer
 from typing import Any, BinaryIO, NamedTuple, Optional, Union
 
 import msgspec
@@ -42,10 +43,7 @@ class _Common(msgspec.Struct, omit_defaults=True, gc=False):
 #: an event as `RawRenderer` wants it, which encodes to the JSON it was decoded from
 _RawEvent: Any = msgspec.defstruct(
     "_RawEvent",
-    [
-        (name, Optional[_Common] if name == "common" else msgspec.Raw, None)
-        for name in Event.__struct_fields__
-    ],
+    [(name, Optional[_Common] if name == "common" else msgspec.Raw, None) for name in Event.__struct_fields__],
     rename="kebab",
     omit_defaults=True,
     gc=False,
@@ -55,7 +53,8 @@ _RawEvent: Any = msgspec.defstruct(
 class Packed(NamedTuple):
     """The packets of a block of lines, with what is only known once the blocks before it are written."""
 
-    data: bytes
+    #: bytes, or after a trip between processes the same in a bytearray
+    data: Union[PickleBuffer, bytearray]
     #: interfaces *data* begins to use: (offset of their first packet, probe, number)
     new: list[tuple[int, Probe, int]]
     #: changes of the clock: (offset of the first packet, ns to add to monotonic times)
@@ -126,9 +125,7 @@ class Packer:
             None if startup is None else _startup(startup),
         )
 
-    def _events(
-        self, block: Block, errors: list[RetisError]
-    ) -> Iterator[tuple[Any, Optional[Probe], Any, Any]]:
+    def _events(self, block: Block, errors: list[RetisError]) -> Iterator[tuple[Any, Optional[Probe], Any, Any]]:
         """As `_raw`, from decoded events."""
         try:
             for event in BlockDecoder(self._reader).items(block):
@@ -180,7 +177,7 @@ class Packer:
             size += len(made)
         if error is None and errors:
             error = errors[0]
-        return Packed(b"".join(out), list(new.values()), clocks, matched, skipped, error)
+        return Packed(PickleBuffer(b"".join(out)), list(new.values()), clocks, matched, skipped, error)
 
 
 _kernel = msgspec.json.Decoder(Optional[KernelSection]).decode
@@ -206,11 +203,10 @@ def _place(packed: Packed, clock: int, writer: CaptureWriter) -> None:
     numbers = {}
     for _, probe, number in packed.new:
         numbers[number] = final.setdefault(probe, len(final))
-    data: Union[bytes, bytearray] = packed.data
+    view = memoryview(packed.data)
     if clock or any(number != true for number, true in numbers.items()):
-        data = bytearray(data)
-        _correct(data, numbers, clock, packed.clocks[0][0] if packed.clocks else len(data))
-    view = memoryview(data)
+        view = view if not view.readonly else memoryview(bytearray(view))
+        _correct(view, numbers, clock, packed.clocks[0][0] if packed.clocks else len(view))
     start = 0
     for offset, probe, _ in packed.new:
         if probe not in writer.interfaces:
@@ -220,7 +216,7 @@ def _place(packed: Packed, clock: int, writer: CaptureWriter) -> None:
     writer.packets(view[start:])
 
 
-def _correct(data: bytearray, numbers: dict[int, int], clock: int, until: int) -> None:
+def _correct(data: memoryview, numbers: dict[int, int], clock: int, until: int) -> None:
     """Replace interface *numbers* of packets, and add *clock* ns to the times of those before *until*."""
     start = 0
     while start < len(data):
