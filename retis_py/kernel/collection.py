@@ -17,12 +17,13 @@ from typing import Any
 from retis_py.collectors import Event
 from retis_py.collectors.base import Collector
 from retis_py.collectors.parts import PARTS
-from retis_py.errors import KernelError, MalformedEvent, ProbeError
+from retis_py.errors import KernelError, MalformedEvent
 from retis_py.events.core import CommonSection, KernelSection, Machine, StartupSection, TimeSpec
 from retis_py.events.wire import Decoder
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
 from retis_py.kernel import features
+from retis_py.kernel.attach import attach_all, gather, progress
 from retis_py.kernel.compose import Run, Shape, compose, kernel_macros, kernel_types
 from retis_py.kernel.losses import Ledger
 from retis_py.kernel.merge import TimeOrder, now
@@ -139,6 +140,7 @@ class Collection:
 
     def text(self) -> str:
         """The C text of the run."""
+        self._planned = gather(self._planned)
         shapes = self._shapes = list(dict.fromkeys(entry.shape for entry in self._planned))
         vmlinux = self._system.types.vmlinux
         run = Run(
@@ -159,25 +161,8 @@ class Collection:
         self._order = TimeOrder()
         pages = self.options.buffer_pages or default_pages(len(os.sched_getaffinity(0)))
         self._session = session = Session(self.text(), self._order.add, pages)
-        numbers = {shape: number for number, shape in enumerate(self._shapes)}
-        loaded = 0
-        for index, (probe, shape, required) in enumerate(self._planned):
-            self._kernels.append(KernelSection(probe.symbol, probe.type))
-            function = shape.function(numbers[shape])
-            _log.debug("Adding probe to %s", probe.name)
-            try:
-                if probe.type == "raw_tracepoint":
-                    session.attach_raw_tracepoint(function, index, probe.attach_name)
-                else:
-                    at_return = probe.type == "kretprobe"
-                    session.attach_kprobe(function, index, probe.attach_name, at_return)
-                    if at_return:
-                        session.attach_kprobe("kretprobe_entry", index, probe.attach_name)
-                loaded += 1
-            except ProbeError as error:
-                if required:
-                    raise
-                _log.debug("no tracking at %s: %s", probe.name, error)
+        loaded = attach_all(session, self._planned, self._shapes, self._system.symbols)
+        self._kernels[:] = [KernelSection(entry.probe.symbol, entry.probe.type) for entry in self._planned]
         makers = {section: c for c in self._collectors for section in c.layouts}
         self._decoder = Decoder(
             Event,
@@ -283,7 +268,8 @@ class Collection:
             return
         try:
             _log.info("%d event(s) processed", self.processed)
-            session.detach()
+            with progress("Detaching probes", len(self._planned)) as step:
+                session.detach(step)
             self._ledger.summary() if hasattr(self, "_ledger") else None
             if self._undecodable:
                 count, first = len(self._undecodable), self._undecodable[0]

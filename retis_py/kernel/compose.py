@@ -43,10 +43,12 @@ class Shape(NamedTuple):
     net: int = -1
     drop_reason: int = -1
     flags: int = 0
+    #: one program for many functions: it looks its probe up by the function's address
+    many: bool = False
 
     def function(self, number: int) -> str:
         """Name of its program, the *number*-th of the run."""
-        return f"{self.type}_{number}"
+        return f"{self.type}{'s' if self.many else ''}_{number}"
 
 
 class Run(NamedTuple):
@@ -160,7 +162,17 @@ def _program(shape: Shape, number: int) -> str:
     lines = [f"int {shape.function(number)}({_PARAMETER[shape.type]})", "{"]
     if shape.type == "kretprobe":
         lines.append("\tstruct entry_args kept;")
-    lines += ["\tstruct context ctx = { .bpf = regs, .probe = probe_id() };", ""]
+    if shape.many:
+        lines += [
+            "\tstruct context ctx = { .bpf = regs };",
+            "\tu16 *probe = function_probe(regs);",
+            "",
+            "\tif (!probe)",
+            "\t\treturn 0;",
+            "\tctx.probe = *probe;",
+        ]
+    else:
+        lines += ["\tstruct context ctx = { .bpf = regs, .probe = probe_id() };", ""]
     if shape.type == "kretprobe":
         lines += ["\tif (!take_args(regs, &kept))", "\t\treturn 0;"]
     for place, index in (("skb", shape.skb), ("dev", shape.dev), ("net", shape.net)):
@@ -221,6 +233,7 @@ def compose(run: Run) -> str:
         _run_hooks(run.collectors),
         _source("hit.h"),
         *(_source(f"probes/{kind}.bpf.c") for kind in sorted(kinds)),
+        _source("probes/functions.bpf.c") if any(shape.many for shape in run.shapes) else "",
         _PROBE_ID,
         *(_program(shape, number) for number, shape in enumerate(run.shapes)),
     ]

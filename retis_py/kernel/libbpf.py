@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL:
 @cache
 def libc() -> ctypes.CDLL:
     """The C library: ``vsnprintf`` formats what btf_dump hands to its callback."""
-    lib = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
+    lib = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
     lib.vsnprintf.restype = c_int
     lib.vsnprintf.argtypes = [c_char_p, c_size_t, c_char_p, c_void_p]
     return lib

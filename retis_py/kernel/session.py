@@ -12,20 +12,17 @@ import errno
 import logging
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from retis_py.errors import KernelError, ProbeError
+from retis_py.kernel import bpf
 from retis_py.kernel.compose import PROBE_ID
 from retis_py.paths import bpf_dir
 
 __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
-
-# include/uapi/linux/bpf.h
-_PROG_TYPE_KPROBE, _PROG_TYPE_RAW_TRACEPOINT = 2, 17
-_LOG_SIZE = 1 << 20
 
 #: compiler flags: kernels built with -fms-extensions (6.19 and later) print anonymous members of a named struct,
 #: which clang drops without it
@@ -87,7 +84,7 @@ class Session:
                 hint="try a smaller --buffer-pages, or see kernel.perf_event_mlock_kb",
             ) from None
 
-    def _load(self, function: str, probe: int, kind: int) -> int:
+    def _load(self, function: str, probe: int, kind: int, attach_type: int = 0) -> int:
         """Load a copy of *function* that is probe number *probe*."""
         lib, name = self._lib, function.encode()
         start = lib.bpf_function_start(self._bpf.module, name)
@@ -95,26 +92,67 @@ class Session:
             raise KernelError(f"program {function} is not in the compiled text")
         code = bytearray(ctypes.string_at(start, lib.bpf_function_size(self._bpf.module, name)))
         _set_probe_id(code, probe)
-        text = (ctypes.c_char * len(code)).from_buffer(code)
-        log = ctypes.create_string_buffer(_LOG_SIZE)
-        fd = lib.bcc_func_load(self._bpf.module, kind, name, text, len(code), b"GPL", 0, 0, log, _LOG_SIZE, None, -1)
-        if fd < 0:
-            raise _load_error(function, len(code) // 8, ctypes.get_errno(), log.value.decode(errors="replace"))
+        try:
+            fd = bpf.load_program(kind, function, bytes(code), attach_type)
+        except bpf.BpfError as error:
+            raise _load_error(function, len(code) // 8, error.errno or 0, error.log) from None
         self._programs.append(fd)
-        return int(fd)
+        return fd
 
     def attach_kprobe(self, function: str, probe: int, symbol: str, at_return: bool = False) -> None:
         """Attach *function*, as probe number *probe*, to the entry (or return) of kernel function *symbol*."""
-        fd = self._load(function, probe, _PROG_TYPE_KPROBE)
+        self._attach_kprobe(self._load(function, probe, bpf.KPROBE), symbol, at_return)
+
+    def _attach_kprobe(self, program: int, symbol: str, at_return: bool = False) -> None:
         event = f"retis_{'r' if at_return else 'p'}_{symbol}_{os.getpid()}".replace(".", "_").encode()
-        link = self._lib.bpf_attach_kprobe(fd, int(at_return), event, symbol.encode(), 0, 0)
+        link = self._lib.bpf_attach_kprobe(program, int(at_return), event, symbol.encode(), 0, 0)
         if link < 0:
             raise _attach_error("kretprobe" if at_return else "kprobe", symbol, ctypes.get_errno())
         self._links.append((link, event))
 
+    def attach_kprobes(
+        self, function: str, targets: Sequence[tuple[int, str, int]], step: Callable[[], None]
+    ) -> list[str]:
+        """Attach one program to many functions, each (probe number, name, address); returns the names of those that
+        cannot be probed. *step()* is called for each function that had to be attached on its own."""
+        table = self._bpf["functions"]
+        for probe, _, address in targets:
+            table[table.Key(address)] = table.Leaf(probe)
+        try:
+            program = self._load(function, 0, bpf.KPROBE, bpf.KPROBE_MULTI)
+            refused = self._link_multi(program, list(targets))
+            _log.debug("attached %s to %d functions at once", function, len(targets) - len(refused))
+            return refused
+        except (KernelError, bpf.BpfError) as error:
+            # Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE
+            _log.debug("no kprobe-multi here (%s): attaching one by one", error)
+        program = self._load(function, 0, bpf.KPROBE)
+        refused = []
+        for _, symbol, _ in targets:
+            try:
+                self._attach_kprobe(program, symbol)
+            except ProbeError as error:
+                _log.debug("%s", error)
+                refused.append(symbol)
+            step()
+        return refused
+
+    def _link_multi(self, program: int, targets: list[tuple[int, str, int]]) -> list[str]:
+        """Link *targets* at once; where the kernel refuses, halves of them, down to the ones it means."""
+        try:
+            self._links.append((bpf.link_kprobe_multi(program, [address for *_, address in targets]), None))
+            return []
+        except bpf.BpfError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
+                raise
+            if len(targets) == 1:
+                return [targets[0][1]]
+        half = len(targets) // 2
+        return self._link_multi(program, targets[:half]) + self._link_multi(program, targets[half:])
+
     def attach_raw_tracepoint(self, function: str, probe: int, name: str) -> None:
         """Attach *function*, as probe number *probe*, to tracepoint *name* (without its group)."""
-        fd = self._load(function, probe, _PROG_TYPE_RAW_TRACEPOINT)
+        fd = self._load(function, probe, bpf.RAW_TRACEPOINT)
         link = self._lib.bpf_attach_raw_tracepoint(fd, name.encode())
         if link < 0:
             raise _attach_error("tracepoint", name, ctypes.get_errno())
@@ -147,13 +185,14 @@ class Session:
         """Addresses of a stack trace, innermost first; empty if the map has lost it."""
         return list(self._bpf["stacks"].walk(stack_id)) if stack_id >= 0 else []
 
-    def detach(self) -> None:
-        """Take all probes away."""
+    def detach(self, step: Callable[[], None] = lambda: None) -> None:
+        """Take all probes away; *step()* is called after each."""
         for link, event in self._links:
             os.close(link)
             if event:
                 # only does something where the kernel has no kprobe PMU and the event went through tracefs
                 self._quiet_detach(event)
+            step()
         self._links.clear()
         for program in self._programs:
             os.close(program)

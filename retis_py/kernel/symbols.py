@@ -39,6 +39,18 @@ class Symbols:
         return int(match[1], 16), match[2].decode() if match[2] else None
 
     @cached_property
+    def _by_name(self) -> dict[str, int]:
+        names: dict[str, int] = {}
+        for line in self._raw.splitlines():
+            address, _, rest = line.split(b" ", 2)
+            names.setdefault(rest.split(b"\t", 1)[0].decode(errors="replace"), int(address, 16))
+        return names
+
+    def address(self, name: str) -> int:
+        """Address of a symbol, 0 if there is none; for many of them, faster than `find`."""
+        return self._by_name.get(name, 0)
+
+    @cached_property
     def _by_address(self) -> tuple[list[int], list[str]]:
         names: dict[int, str] = {}
         for line in self._raw.splitlines():

@@ -52,6 +52,7 @@ struct bpf_raw_tracepoint_args { u64 args[0]; };
 struct bpf_stacktrace { u64 ip[127]; };
 int bpf_probe_read_kernel(void *, u32, const void *);
 u64 bpf_ktime_get_ns(void);
+u64 bpf_get_func_ip(void *);
 u32 bpf_get_smp_processor_id(void);
 u64 bpf_get_current_pid_tgid(void);
 int bpf_get_current_comm(void *, u32);
@@ -89,6 +90,7 @@ SHAPES = [
     Shape("kprobe", 0, flags=TRACK_FREE | TRACK_PARTIAL | HIT_FREE_ONLY),
     Shape("kprobe", 0, flags=TRACK_EXPAND | HIT_SILENT),
     Shape("kprobe", -1, 0),
+    Shape("kprobe", 0, many=True),
     Shape("kretprobe", 4, flags=TRACK_NEVER_NEW),
     Shape("raw_tracepoint", 0, drop_reason=2),
     Shape("raw_tracepoint", 0, drop_reason=subject.NO_REASONS, flags=TRACK_FREE | TRACK_LAST),

@@ -1,0 +1,89 @@
+"""Attach: every planned probe to its program; many functions of one shape together."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from retis_py.errors import ProbeError
+from retis_py.kernel.compose import Shape
+from retis_py.kernel.plan import Planned
+from retis_py.kernel.session import Session
+from retis_py.kernel.symbols import Symbols
+
+__all__ = ["MANY", "attach_all", "gather", "progress"]
+
+_log = logging.getLogger(__name__)
+
+#: from this many kprobes of a shape on, one program serves all: loading a copy for each would take longer than the
+#: look-up that tells them apart costs per hit
+MANY = 32
+#: attaching fewer than this is over before a progress bar can be read
+_BAR = 100
+
+
+def gather(planned: Sequence[Planned]) -> list[Planned]:
+    """*planned*, with the shapes of functions that are attached together marked as such."""
+    counts = Counter(entry.shape for entry in planned)
+    return [
+        entry._replace(shape=entry.shape._replace(many=True))
+        if entry.shape.type == "kprobe" and counts[entry.shape] >= MANY
+        else entry
+        for entry in planned
+    ]
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, where there is enough to wait for; gives the function that advances it."""
+    if total < _BAR or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def attach_all(session: Session, planned: Sequence[Planned], shapes: Sequence[Shape], symbols: Symbols) -> int:
+    """Attach all probes; returns how many there are now. A required one that cannot be attached is an error, unless
+    it is one of many: those are left out with one warning."""
+    numbers = {shape: number for number, shape in enumerate(shapes)}
+    together: dict[Shape, list[tuple[int, str, int]]] = {}
+    attached = 0
+    for index, (probe, shape, required) in enumerate(planned):
+        if shape.many:
+            together.setdefault(shape, []).append((index, probe.symbol, symbols.address(probe.symbol)))
+            continue
+        function = shape.function(numbers[shape])
+        _log.debug("Adding probe to %s", probe.name)
+        try:
+            if probe.type == "raw_tracepoint":
+                session.attach_raw_tracepoint(function, index, probe.attach_name)
+            else:
+                at_return = probe.type == "kretprobe"
+                session.attach_kprobe(function, index, probe.attach_name, at_return)
+                if at_return:
+                    session.attach_kprobe("kretprobe_entry", index, probe.attach_name)
+            attached += 1
+        except ProbeError as error:
+            if required:
+                raise
+            _log.debug("no tracking at %s: %s", probe.name, error)
+    refused: list[str] = []
+    with progress("Attaching probes", sum(map(len, together.values()))) as step:
+        for shape, targets in together.items():
+            known = [target for target in targets if target[2]]
+            missing = [symbol for _, symbol, address in targets if not address]
+            left_out = missing + session.attach_kprobes(shape.function(numbers[shape]), known, step)
+            attached += len(targets) - len(left_out)
+            refused += left_out
+    if refused:
+        shown = ", ".join(refused[:3]) + (", ..." if len(refused) > 3 else "")
+        _log.warning("%d function(s) cannot be probed and are left out: %s", len(refused), shown)
+    return attached

@@ -1,0 +1,110 @@
+"""bpf(2), as far as BCC's Python does not go: loading a program with our own log buffer and attach type, and
+attaching one program to many functions at once (kprobe-multi).
+
+Structures are those of ``union bpf_attr`` in include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Sequence
+
+from retis_py.kernel.libbpf import libc
+
+__all__ = ["KPROBE", "KPROBE_MULTI", "RAW_TRACEPOINT", "BpfError", "link_kprobe_multi", "load_program"]
+
+KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*
+KPROBE_MULTI = 42  # BPF_TRACE_KPROBE_MULTI
+_PROG_LOAD, _LINK_CREATE = 5, 28  # enum bpf_cmd
+#: __NR_bpf, by machine
+_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_LOG_SIZE = 1 << 20
+
+
+class BpfError(OSError):
+    """bpf(2) failed; *log* is what the verifier said."""
+
+    def __init__(self, number: int, log: str = "") -> None:
+        super().__init__(number, os.strerror(number))
+        self.log = log
+
+
+class _ProgLoad(ctypes.Structure):
+    _fields_ = [
+        ("prog_type", ctypes.c_uint32),
+        ("insn_cnt", ctypes.c_uint32),
+        ("insns", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_uint64),
+        ("kern_version", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_name", ctypes.c_char * 16),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("expected_attach_type", ctypes.c_uint32),
+    ]
+
+
+class _LinkKprobeMulti(ctypes.Structure):
+    _fields_ = [
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("link_flags", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cnt", ctypes.c_uint32),
+        ("syms", ctypes.c_uint64),
+        ("addrs", ctypes.c_uint64),
+        ("cookies", ctypes.c_uint64),
+    ]
+
+
+def _bpf(command: int, attributes: ctypes.Structure) -> int:
+    syscall = libc().syscall
+    syscall.restype = ctypes.c_long
+    number = _SYSCALLS[platform.machine()]
+    result = syscall(number, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    if result < 0:
+        raise BpfError(ctypes.get_errno())
+    return int(result)
+
+
+def load_program(kind: int, name: str, code: bytes, attach_type: int = 0) -> int:
+    """Load *code* as a program of type *kind*; returns its file descriptor. Raises BpfError with the verifier's log."""
+    text = ctypes.create_string_buffer(code, len(code))
+    license_text = ctypes.create_string_buffer(b"GPL")
+    attributes = _ProgLoad(
+        prog_type=kind,
+        insn_cnt=len(code) // 8,
+        insns=ctypes.addressof(text),
+        license=ctypes.addressof(license_text),
+        prog_name=name.encode()[:15],
+        expected_attach_type=attach_type,
+    )
+    try:
+        return _bpf(_PROG_LOAD, attributes)
+    except BpfError as error:
+        # a second time, for the log: asking for it always would slow every load down
+        log = ctypes.create_string_buffer(_LOG_SIZE)
+        attributes.log_level, attributes.log_size, attributes.log_buf = 1, _LOG_SIZE, ctypes.addressof(log)
+        try:
+            return _bpf(_PROG_LOAD, attributes)
+        except BpfError:
+            raise BpfError(error.errno or 0, log.value.decode(errors="replace")) from None
+
+
+def link_kprobe_multi(program: int, addresses: Sequence[int]) -> int:
+    """Attach *program* to the functions at *addresses*, all or none; returns the link's file descriptor."""
+    array = (ctypes.c_uint64 * len(addresses))(*addresses)
+    return _bpf(
+        _LINK_CREATE,
+        _LinkKprobeMulti(
+            prog_fd=program,
+            attach_type=KPROBE_MULTI,
+            cnt=len(addresses),
+            addrs=ctypes.addressof(array),
+        ),
+    )
