@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,9 @@ from retis_py.events.section import Style
 __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
+
+#: seconds after which events are in the file, at the latest: what a SIGKILL can cost
+_FLUSH = 0.5
 
 
 def _comma_list(_ctx: click.Context, _param: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
@@ -173,13 +177,15 @@ def _collect(collection: Any, style: Style, out: str | None, to_stdout: bool, re
         collection.attach()
         if ready is not None:
             ready.touch()
+        flushed = time.monotonic()
         try:
             for batch in collection.events():
                 if writer is not None:
                     for event in batch:
                         writer.write(event)
-                    if not batch:
+                    if not batch or time.monotonic() > flushed + _FLUSH:
                         writer.flush()
+                        flushed = time.monotonic()
                 if to_stdout and batch:
                     sys.stdout.write("".join([renderer.event(event) + end for event in batch]))
                     sys.stdout.flush()

@@ -91,12 +91,14 @@ class Collection:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.processed = 0
-        self._undecodable: list[str] = []
+        self._undecodable, self._first_undecodable = 0, ""
         self._stop = threading.Event()
         self._command: subprocess.Popen[bytes] | None = None
         self._session: Session | None = None
         self._filter: PacketFilter | None = None
         self._meta: str | None = None
+        self._ledger: Ledger | None = None
+        self._garbage: TrackingGarbage | None = None
         self._planned: list[Planned] = []
         self._kernels: list[KernelSection] = []
         self._shapes: list[Shape] = []
@@ -244,8 +246,9 @@ class Collection:
             yield batch
             if ending:
                 return
-            self._ledger.watch()
-            if self._garbage:
+            if self._ledger is not None:
+                self._ledger.watch()
+            if self._garbage is not None:
                 self._garbage.collect(quiet=not self._system.kprobes)
             if not batch:
                 self._stop.wait(_IDLE)
@@ -256,7 +259,8 @@ class Collection:
             try:
                 out.append(decode(raw))
             except MalformedEvent as error:
-                self._undecodable.append(str(error))
+                self._undecodable += 1
+                self._first_undecodable = self._first_undecodable or str(error)
         return out
 
     def close(self) -> None:
@@ -270,10 +274,10 @@ class Collection:
             _log.info("%d event(s) processed", self.processed)
             with progress("Detaching probes", len(self._planned)) as step:
                 session.detach(step)
-            self._ledger.summary() if hasattr(self, "_ledger") else None
+            if self._ledger is not None:
+                self._ledger.summary()
             if self._undecodable:
-                count, first = len(self._undecodable), self._undecodable[0]
-                _log.warning("%d event(s) could not be decoded (first: %s)", count, first)
+                _log.warning("%d event(s) could not be decoded (first: %s)", self._undecodable, self._first_undecodable)
             if self._order.late:
                 _log.debug("%d batch(es) came out of order", self._order.late)
         finally:

@@ -35,7 +35,7 @@ class Ledger:
 
     def __init__(self, session: Any, names: Sequence[str]) -> None:
         self._session, self._names = session, names
-        self._told = 0
+        self._told = self._records = 0
         self._next = time.monotonic() + 1
 
     def read(self) -> list[Loss]:
@@ -47,10 +47,14 @@ class Ledger:
         return out
 
     def watch(self) -> None:
-        """Warn when the count of lost events grew; at most once a second."""
-        if time.monotonic() < self._next:
+        """Warn when the count of lost events grew; at most once a second.
+
+        The perf buffers tell (roughly, and late) that something was lost: only then are the counters read.
+        """
+        if self._session.lost_records == self._records or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
+        self._records = self._session.lost_records
         lost = sum(loss.count for loss in self.read() if loss.cause in EVENT_CAUSES)
         if lost > self._told:
             _log.warning("lost %d event(s) so far (the buffers are full, see --buffer-pages)", lost)

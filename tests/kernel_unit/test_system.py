@@ -112,3 +112,24 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
         "1 event(s) from skb:kfree_skb without identity: tracking map full",
         "total events lost: 14",
     ]
+
+
+def test_growing_loss_is_told_while_it_happens(caplog: pytest.LogCaptureFixture) -> None:
+    class Session:
+        lost_records = 0
+        counts: list[tuple[int, int, int]] = []
+
+        @classmethod
+        def losses(cls):
+            return iter(cls.counts)
+
+    ledger = Ledger(Session, ["ip_rcv"])
+    ledger._next = 0
+    ledger.watch()
+    assert not caplog.records
+    Session.lost_records, Session.counts = 3, [(0, 0, 4)]
+    ledger.watch()
+    ledger.watch()
+    assert [record.getMessage() for record in caplog.records] == [
+        "lost 4 event(s) so far (the buffers are full, see --buffer-pages)"
+    ]
