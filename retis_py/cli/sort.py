@@ -57,8 +57,7 @@ def command(
         pager.start(ctx)
     from retis_py.collectors import Event
     from retis_py.events.file import EventReader, open_events
-    from retis_py.events.writer import EventWriter
-    from retis_py.process.sort import SeriesPrinter, SortEvent, check_output, sort_file
+    from retis_py.process.sort import SeriesPrinter, SeriesWriter, SortEvent, check_output, sort_file
 
     reader = open_events(source.path, Event if printing else SortEvent, source.rotate)
     if not isinstance(reader, EventReader):
@@ -69,7 +68,7 @@ def command(
         outputs: list[Any] = []
         if out is not None:
             check_output(out, reader)
-            outputs.append(stack.enter_context(EventWriter(out)).write)
+            outputs.append(stack.enter_context(SeriesWriter(out)).write)
         if printing:
             outputs.append(stack.enter_context(SeriesPrinter(sys.stdout.buffer, style)).write)
 

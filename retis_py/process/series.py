@@ -7,7 +7,7 @@ leaves the kernel and comes back as another one: upcalls are followed by CPU and
 from __future__ import annotations
 
 import logging
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -44,36 +44,38 @@ class Packet(msgspec.Struct, gc=False):
     idx: int
 
 
-class Recent(Generic[Key]):
-    """A dictionary that forgets: entries not used while *limit* others were are dropped, all at once.
+class Recent(dict[Key, "Packet | None"]):
+    """Packets by *Key*, None for unknown ones; forgets those not used while *limit* others were, all at once.
 
-    Two dictionaries, the older of which is thrown away when the younger is full: no bookkeeping per look-up.
+    Two dictionaries, the older of which is thrown away when the younger is full: no bookkeeping per look-up. The
+    younger one is this object itself, so that what was used just before, nearly everything, is a plain look-up.
     """
 
     def __init__(self, limit: int) -> None:
+        super().__init__()
         self._limit = limit
-        self._young: dict[Key, Packet] = {}
-        self._old: dict[Key, Packet] = {}
+        self._old: dict[Key, Packet | None] = {}
 
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def __setitem__(self, key: Key, packet: Packet) -> None:
-        self._young[key] = packet
-        if self._limit and len(self._young) >= self._limit:
-            self._old = self._young
-            self._young = {}
-
-    def get(self, key: Key) -> Packet | None:
-        packet = self._young.get(key)
-        if packet is None and self._old:
-            packet = self._old.pop(key, None)
-            if packet is not None:
-                self[key] = packet
+    def __missing__(self, key: Key) -> Packet | None:
+        packet = self._old.pop(key, None)
+        if packet is not None:
+            self.add(key, packet)
         return packet
 
+    def add(self, key: Key, packet: Packet) -> None:
+        """Remember *packet*."""
+        self[key] = packet
+        if self._limit and len(self) >= self._limit:
+            self._old = dict(self)
+            self.clear()
+
+    def total(self) -> int:
+        """How many packets are remembered."""
+        return len(self) + len(self._old)
+
     def discard(self, key: Key) -> None:
-        self._young.pop(key, None)
+        """Forget the packet of *key*."""
+        self.pop(key, None)
         self._old.pop(key, None)
 
 
@@ -103,65 +105,62 @@ class Tracker:
             kind = type(ovs)
             if kind is not OvsFlowLookup and not (kind is OvsAction and ovs.queue_id is None):
                 return self._track_ovs(event, ovs)
-        packet = self._follow(event)
-        if packet is not None:
-            self._mark(event, packet)
-        return packet
+        return self._follow(event)
 
     def _follow(self, event: Any) -> Packet | None:
-        """The packet of an event by its own identity, moved on to this event."""
+        """Add an event to the packet it says it is of. On the path of every event: no further calls."""
         skb = event.skb_tracking
         if skb is None:
             return None
         key = skb.timestamp << 64 | skb.orig_head
-        packet = self._packets.get(key)
+        packet = self._packets[key]
         if packet is None:
             packet = Packet(key, skb, 0)
-            self._packets[key] = packet
+            self._packets.add(key, packet)
         else:
             packet.idx += 1
+        if event.tracking is None:
+            event.tracking = TrackingSection(packet.skb, packet.idx)
+        else:
+            self._check(event, packet)
         return packet
 
     @staticmethod
-    def _mark(event: Any, packet: Packet) -> None:
-        given = event.tracking
-        if given is None:
-            event.tracking = TrackingSection(packet.skb, packet.idx)
-        elif given.skb.tracking_id() != packet.key:
+    def _check(event: Any, packet: Packet) -> None:
+        if event.tracking.skb.tracking_id() != packet.key:
             raise RetisError("event has tracking information of another packet")
 
     def _track_ovs(self, event: Any, ovs: Any) -> Packet | None:
         if isinstance(ovs, (OvsUpcall, OvsUpcallReturn)):
             packet = self._follow(event)
-            if packet is not None:
-                self._mark(event, packet)
             if isinstance(ovs, OvsUpcallReturn):
                 self._upcalls.discard((ovs.upcall_cpu, ovs.upcall_ts))
             elif packet is not None and event.common is not None:
-                self._upcalls[(ovs.cpu, event.common.timestamp)] = packet
+                self._upcalls.add((ovs.cpu, event.common.timestamp), packet)
             return packet
         if isinstance(ovs, OvsUpcallEnqueue):
-            packet = self._upcalls.get((ovs.upcall_cpu, ovs.upcall_ts))
+            packet = self._upcalls[(ovs.upcall_cpu, ovs.upcall_ts)]
             if packet is None:
                 return self._unknown("Enqueue without an associated upcall event.")
-            self._queues[ovs.queue_id] = packet
+            self._queues.add(ovs.queue_id, packet)
         else:
             assert isinstance(ovs, (OvsRecvUpcall, OvsFlowOperation, OvsAction))
             queue = ovs.queue_id
             assert queue is not None
-            packet = self._queues.get(queue)
+            packet = self._queues[queue]
             if packet is None:
                 return self._unknown(f"Queue Id lookup failed for OVS userspace event: {queue}")
             if isinstance(ovs, OvsAction) and event.skb_tracking is not None:
                 # the packet is back in the kernel: another sk_buff, but the same series
-                self._packets[event.skb_tracking.tracking_id()] = packet
+                self._packets.add(event.skb_tracking.tracking_id(), packet)
         packet.idx += 1
-        self._mark(event, packet)
+        if event.tracking is None:
+            event.tracking = TrackingSection(packet.skb, packet.idx)
+        else:
+            self._check(event, packet)
         return packet
 
     def _unknown(self, why: str) -> None:
         if not self._lost:
-            log.warning(
-                "%s The event stays on its own (so do others like it)", why if why[-1] == "." else why + "."
-            )
+            log.warning("%s The event stays on its own (so do others like it)", why if why[-1] == "." else why + ".")
         self._lost += 1

@@ -5,6 +5,7 @@ sections that sorting does not look at stay the bytes they are (`SortEvent`), wh
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
@@ -22,12 +23,14 @@ from retis_py.events.event import BaseEvent, attribute
 from retis_py.events.file import EventReader
 from retis_py.events.section import U32, U64, Style
 from retis_py.events.version import LATEST
+from retis_py.events.writer import EventWriter
 from retis_py.process.blocks import BlockDecoder
 from retis_py.process.series import REMEMBERED, Tracker
 
 __all__ = [
     "MAX_BUFFER",
     "SeriesPrinter",
+    "SeriesWriter",
     "SortEvent",
     "Sorter",
     "check_output",
@@ -76,6 +79,11 @@ def timestamp_of(event: Any) -> int:
     return 0 if common is None else common.timestamp
 
 
+_encode_lines = msgspec.json.Encoder().encode_lines
+#: series written at once
+_BATCH = 64
+
+
 class Sorter:
     """Holds events back until *max_buffer* of them are there, then lets the oldest series go; 0: all."""
 
@@ -96,7 +104,7 @@ class Sorter:
     def add(self, events: Iterable[Any]) -> Iterator[list[Any]]:
         """Take *events*; gives the series that had to go to make room."""
         track, series, keys = self._tracker.track, self._series, self._keys
-        limit = self._max_buffer
+        limit = self._max_buffer or sys.maxsize
         for event in events:
             if self._startup is None:
                 self._startup = event
@@ -107,17 +115,15 @@ class Sorter:
                 key = event.tracking.skb.tracking_id()
             else:
                 key = -1
+                self._add_untracked(event)
             if key >= 0:
-                members = series.get(key)
-                if members is None:
+                if key in series:
+                    series[key].append(event)
+                else:
                     series[key] = [event]
                     heappush(keys, key)
-                else:
-                    members.append(event)
-            else:
-                self._add_untracked(event)
             self._held += 1
-            while limit and self._held >= limit:
+            while self._held >= limit:
                 yield self._pop()
 
     def flush(self) -> Iterator[list[Any]]:
@@ -210,16 +216,40 @@ def _until_error(events: Iterable[Any], errors: list[RetisError]) -> Iterator[An
 def check_output(out: str, reader: EventReader) -> None:
     """Raise RetisError if *reader* cannot be sorted to the file *out*."""
     if reader.level != LATEST:
-        raise RetisError(
-            "Storing sorted events is not supported (input event format is too old, remove `--out`)"
-        )
+        raise RetisError("Storing sorted events is not supported (input event format is too old, remove `--out`)")
     for path in reader.source.paths():
         same = os.path.realpath(out) == os.path.realpath(path)
         if same or (os.path.exists(out) and os.path.samefile(out, path)):
             raise RetisError(
-                "Cannot sort a file in-place."
-                " Please specify an output file that's different to the input one."
+                "Cannot sort a file in-place. Please specify an output file that's different to the input one."
             )
+
+
+class SeriesWriter:
+    """Writes series to a file, some of them at once; leaving it as a context writes the rest."""
+
+    def __init__(self, out: str) -> None:
+        self._writer = EventWriter(out)
+        self._held: list[list[Any]] = []
+
+    def write(self, series: list[Any]) -> None:
+        """Write *series* as a line. It must not be changed afterwards."""
+        self._held.append(series)
+        if len(self._held) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Encode what is held."""
+        self._writer.write_lines(_encode_lines(self._held))
+        self._held.clear()
+
+    def __enter__(self) -> "SeriesWriter":
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], *details: object) -> None:
+        with self._writer:
+            if kind is None or issubclass(kind, RetisError):
+                self.flush()
 
 
 class SeriesPrinter:
@@ -233,7 +263,7 @@ class SeriesPrinter:
     def write(self, series: list[Any]) -> None:
         """Print *series*. Series may be changed afterwards, their events may not."""
         self._texts.append(f"{self._text(series)}\n\n")
-        if len(self._texts) >= 256:
+        if len(self._texts) >= _BATCH:
             self.flush()
 
     def flush(self) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from retis_py.collectors import Event
 from retis_py.errors import RetisError
-from retis_py.events.file import EventReader, EventWriter
+from retis_py.events.file import EventReader
 from retis_py.process.pcap import export
-from retis_py.process.sort import SeriesPrinter, SortEvent, sort_file
+from retis_py.process.sort import SeriesPrinter, SeriesWriter, SortEvent, sort_file
 from retis_py.process.stats import count_file, render
 from tests.process.conftest import dumps
 from tests.support.oracle import STARTUP
@@ -47,7 +47,7 @@ def _stats(path: Path) -> None:
 
 
 def _sort_out(path: Path) -> None:
-    with EventWriter(path.with_suffix(".out")) as writer:
+    with SeriesWriter(str(path.with_suffix(".out"))) as writer:
         sort_file(EventReader(path, SortEvent), writer.write, 5)
     for line in path.with_suffix(".out").read_bytes().splitlines():
         json.loads(line)

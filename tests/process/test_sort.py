@@ -11,9 +11,10 @@ import pytest
 
 from retis_py.collectors import Event
 from retis_py.errors import RetisError
-from retis_py.events.file import EventReader, EventWriter
-from retis_py.process.series import Recent, Tracker
-from retis_py.process.sort import SortEvent, check_output, sort_events, sort_file, timestamp_of
+from retis_py.events.core import SkbId
+from retis_py.events.file import EventReader
+from retis_py.process.series import Packet, Recent, Tracker
+from retis_py.process.sort import SeriesWriter, SortEvent, check_output, sort_events, sort_file, timestamp_of
 from tests.process.conftest import Json, Write, dumps
 from tests.support.oracle import STARTUP, data_file, oracle
 from tests.support.sections import events as generated
@@ -105,10 +106,7 @@ def test_sorting_upstreams_sample_gives_upstreams_sorted_sample() -> None:
         for line in data_file("test_events_sorted.json").read_text().splitlines()
     ]
     got = [
-        [
-            None if event.tracking is None else json.loads(json.dumps(_plain(event.tracking)))
-            for event in series
-        ]
+        [None if event.tracking is None else json.loads(json.dumps(_plain(event.tracking))) for event in series]
         for series in sort_events([EventReader(data_file("test_events.json"), Event)])
     ]
     assert got == wanted
@@ -214,17 +212,29 @@ def test_tracking_of_another_packet_is_an_error(write: Write) -> None:
 
 
 def test_memory_is_bounded_by_forgetting_packets_not_seen_for_long() -> None:
+    packet = Packet(1, SkbId(1, 2, 3), 0)
     recent: Recent[int] = Recent(10)
-    tracker = Tracker(10)
     for key in range(1000):
-        recent[key] = tracker  # type: ignore[assignment]
-        assert recent.get(key // 10 * 10) is tracker or key // 10 * 10 < key - 10
-        assert len(recent) <= 20
-    assert recent.get(0) is None and recent.get(999) is tracker
+        recent.add(key, packet)
+        assert recent.total() <= 20
+    assert recent[0] is None and recent[999] is packet
+    for key in range(1000, 1100):  # what is used in between stays
+        recent.add(key, packet)
+        assert recent[999] is packet
+    recent.discard(999)
+    assert recent[999] is None
+
+
+def test_a_packet_that_was_forgotten_begins_anew(write: Write) -> None:
+    tracker = Tracker(2)
+    events = list(EventReader(write(*(seen(i, skb=1, first=i % 5) for i in range(10))), Event))
+    for event in events:
+        tracker.track(event)
+    assert [event.tracking.idx for event in events[1:]] == [0] * 10
 
 
 def _sort_to(path: Path, out: Path, event_type: Any, max_buffer: int = 1000) -> None:
-    with EventWriter(out) as writer:
+    with SeriesWriter(str(out)) as writer:
         sort_file(EventReader(path, event_type), writer.write, max_buffer)
 
 
