@@ -21,7 +21,6 @@ REFUSED = [
     (("-p", "ip_rcv/nosuch"), RUN_TIME, "'nosuch' is an invalid probe option"),
     (("-p", "ip_rcv/"), RUN_TIME, "Empty options are not allowed"),
     (("-f", "tcp prt 80"), RUN_TIME, "Could not compile the filter: libpcap error: "),
-    (("-c", "skb", "--probe-stack"), RUN_TIME, "Probe-stack mode requires filtering"),
     (("--kconf", "/nonexistent/config"), RUN_TIME, "/nonexistent/config"),
     (("-o", "/nonexistent/retis.data"), RUN_TIME, "/nonexistent/retis.data"),
 ]

@@ -39,10 +39,10 @@ def test_default_run_says_what_it_does(two_ns, collect):
     assert attached() == before
 
 
-def test_collector_alone_loads_the_tracking_probes_only(two_ns, collect):
+def test_collector_without_probe_is_warned_about(two_ns, collect):
     with collect("-c", "skb") as run:
         two_ns.a.ping(two_ns.b_address)
-    assert "3 probe(s) loaded\n" in run.stderr
+    assert "WARN  no probe reports events: give some with --probe\n" in run.stderr
     assert run.events == []
 
 
@@ -136,16 +136,15 @@ def test_wildcards_probe_all_that_match(two_ns, collect):
     with collect("-c", "skb", "-f", "icmp", "-p", "net:netif_r*x*", "-p", "ip_rcv*") as run:
         two_ns.a.ping(two_ns.b_address)
     symbols = {event["kernel"]["symbol"] for event in run.events}
-    assert {"net:netif_rx", "ip_rcv", "ip_rcv_finish"} <= symbols
+    assert {"net:netif_rx", "net:netif_rx_entry", "ip_rcv"} <= symbols
 
 
 def test_function_without_packet_is_left_out(collect):
     with collect("-c", "skb,dev", "-p", "schedule_timeout", "-p", "net:netif_rx") as run:
         pass
-    assert (
-        "No probe was attached to kprobe:schedule_timeout as no collector could retrieve data from it"
-        in run.stderr
-    )
+    reason = "as no collector could retrieve data from it"
+    assert f"No probe was attached to schedule_timeout {reason}\n" in run.stderr
+    assert {event["kernel"]["symbol"] for event in run.events} <= {"net:netif_rx"}
 
 
 def test_generated_program_can_be_shown():
@@ -158,11 +157,12 @@ def test_generated_program_can_be_shown():
 def test_profile_shows_a_ping(two_ns, collect, profile):
     with collect(main=("-p", profile)) as run:
         two_ns.a.ping(two_ns.b_address)
-    assert [event for event in run.events if event["dev"]["name"] == "veth-b"]
+    assert [event for event in run.events if event.get("dev", {}).get("name") == "veth-b"]
 
 
 def test_drop_profile_shows_a_drop(two_ns, collect):
-    with collect(main=("-p", "drop")) as run:
+    with collect(main=("-p", "dropmon")) as run:
         two_ns.a.connect(two_ns.b_address, 443)
     (event,) = run.expect({"skb-drop": {"drop_reason": "NO_SOCKET"}})
     assert event["packet"]["len"] == 74
+    assert any(line.startswith("tcp_v4_rcv+0x") for line in event["kernel"]["stack_trace"])

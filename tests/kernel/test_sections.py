@@ -6,7 +6,7 @@ import os
 import socket
 import time
 
-from tests.support.events import tcp_payload, tracking_id
+from tests.support.events import frame, tcp_payload, tracking_id
 
 PROBES = ("-p", "net:netif_rx", "-p", "net:net_dev_start_xmit")
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
@@ -58,12 +58,23 @@ def test_segments_of_a_large_packet_are_counted(two_ns, collect):
 
 
 def test_stack_leads_to_the_probed_function(two_ns, collect):
-    with collect("-c", "skb", "-f", "icmp", "--stack", "-p", "ip_rcv", "-p", "kr:ip_rcv") as run:
+    with collect("-c", "skb", "-f", "icmp", "-p", "ip_rcv/stack", "-p", "net:netif_rx") as run:
         two_ns.a.ping(two_ns.b_address)
-    assert [event["kernel"]["probe_type"] for event in run.events] == ["kprobe", "kretprobe"] * 2
-    for event in run.events[::2]:
-        assert any(line.startswith("ip_rcv+0x") for line in event["kernel"]["stack_trace"])
-        assert any(line.startswith("__netif_receive_skb") for line in event["kernel"]["stack_trace"])
+    for event in run.at("ip_rcv"):
+        stack = event["kernel"]["stack_trace"]
+        assert any(line.startswith("ip_rcv+0x") for line in stack)
+        assert any(line.startswith("__netif_receive_skb") for line in stack)
+    assert len(run.at("ip_rcv")) == 2
+    assert not any("stack_trace" in event["kernel"] for event in run.at("net:netif_rx"))
+
+
+def test_return_probe_reports_the_packet_it_was_called_with(two_ns, collect):
+    """eth_type_trans() leaves the packet alive, unlike functions that end its way."""
+    with collect("-c", "skb", "-f", "icmp", "-p", "net:net_dev_start_xmit", "-p", "kr:eth_type_trans") as run:
+        two_ns.a.ping(two_ns.b_address)
+    assert [event["kernel"]["probe_type"] for event in run.events] == ["raw_tracepoint", "kretprobe"] * 2
+    sent, received, *_ = run.events
+    assert frame(sent) == frame(received)
 
 
 def test_startup_event_names_the_machine(two_ns, collect):

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The main job on live traffic: collect, sort, pcap. Runs here if this kernel can be traced, else in the lab.
-# usage: demo.sh [here]    "here": do not ask, run on this kernel (the guest is called so)
+# usage: demo.sh [here|lab]    do not ask: run on this kernel, as the guest does; or in the lab
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=.venv/bin/python
@@ -9,13 +9,13 @@ retis=.venv/bin/retis
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 if [ "${1:-}" != here ]; then
-    if mode=$($python -m tests.support.tracing); then
+    if mode=$($python -m tests.support.tracing) && [ "${1:-}" != lab ]; then
         tests/lab/packages.sh demo
         say "This kernel ($(uname -r)) can be traced: $mode."
         [ "$(id -u)" -eq 0 ] || exec sudo "$0" here
         exec "$0" here
     fi
-    say "This kernel ($(uname -r)) cannot be traced: $mode."
+    [ "${1:-}" = lab ] || say "This kernel ($(uname -r)) cannot be traced: $mode."
     echo "Using a virtual machine with a stock kernel; the first time, it is downloaded."
     make --no-print-directory test-install
     exec $python -m tests.lab.boot 6.12 -- "$PWD/tests/lab/demo.sh" here
