@@ -33,8 +33,8 @@
 struct settings {
 	/* set after the last attach, cleared before the first detach: no event from half a set of probes */
 	u32 enabled;
-	/* tracked packets whose head is about to change: while 0, nobody looks for them (bpf/tracking.h) */
-	u32 expanding;
+	/* tracking entries that the garbage collector deleted */
+	u32 collected;
 };
 BPF_ARRAY(settings, struct settings, 1);
 

@@ -51,20 +51,22 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 	struct tracking_info *info = NULL;
 	struct skb_brief brief;
 	struct settings *set;
+	struct tracked *count;
 	u32 zero = 0;
 
 	set = settings.lookup(&zero);
-	if (!set || !set->enabled)
+	count = tracked.lookup(&zero);
+	if (!set || !set->enabled || !count)
 		return 0;
 	if (ctx->skb) {
 		if (read_brief(&brief, ctx->skb))
 			return 0;
 		ctx->head = BRIEF(&brief, head);
-		info = find_tracking(ctx->skb, ctx->head, set);
+		info = find_tracking(ctx->skb, ctx->head, set, count);
 		if (!info && !(packet_matches(&brief) && meta_matches(ctx->skb)))
 			return 0;
 		ctx->timestamp = bpf_ktime_get_ns();
-		track(ctx, set, info, flags);
+		track(ctx, count, info, flags);
 	} else {
 		if (HAVE_FILTER)	/* nothing to match: not what was asked for */
 			return 0;
@@ -73,7 +75,7 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 	if (!(flags & HIT_SILENT))
 		report(ctx, flags);
 	if (flags & TRACK_FREE && (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief)))
-		untrack(ctx->skb, ctx->head, set);
+		untrack(ctx->skb, ctx->head, set, count);
 	return 0;
 }
 
@@ -82,11 +84,12 @@ static __always_inline int hit_free(struct context *ctx, u32 flags)
 {
 	u32 zero = 0;
 	struct settings *set = settings.lookup(&zero);
+	struct tracked *count = tracked.lookup(&zero);
 	struct skb_brief brief;
 
-	if (!set || !set->enabled || read_brief(&brief, ctx->skb))
+	if (!set || !set->enabled || !count || count->entries == set->collected || read_brief(&brief, ctx->skb))
 		return 0;
 	if (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief))
-		untrack(ctx->skb, BRIEF(&brief, head), set);
+		untrack(ctx->skb, BRIEF(&brief, head), set, count);
 	return 0;
 }

@@ -27,28 +27,55 @@ enum tracking_flags {
 	TRACK_LAST = 16,	/* TRACK_FREE, unless a clone goes on using the data: seen from consume_skb() */
 };
 
+/* Numbers of entries, so that most hits need not look for one. Only programs write here, only user space writes to
+ * `settings`: neither can undo the other's count. */
+struct tracked {
+	u32 entries;	/* inserted less deleted by programs; those of the garbage collector are in settings.collected */
+	u32 expanding;	/* entries under the address of an sk_buff whose head is about to change */
+};
+BPF_ARRAY(tracked, struct tracked, 1);
+
+static __always_inline int add_entry(struct tracked *count, u64 *key, struct tracking_info *info)
+{
+	if (tracking.insert(key, info))
+		return -1;
+	lock_xadd(&count->entries, 1);
+	return 0;
+}
+
+static __always_inline int delete_entry(struct tracked *count, u64 *key)
+{
+	if (tracking.delete(key))
+		return -1;
+	lock_xadd(&count->entries, -1);
+	return 0;
+}
+
 static __always_inline struct tracking_info *
-find_tracking(struct sk_buff *skb, unsigned char *head, struct settings *set)
+find_tracking(struct sk_buff *skb, unsigned char *head, struct settings *set, struct tracked *count)
 {
 	u64 key = (u64)head, skb_key = (u64)skb;
 	struct tracking_info *info, moved;
 
+	/* in reduced mode the kernel evicts entries unseen: the count only grows */
+	if (count->entries == set->collected)
+		return NULL;
 	info = tracking.lookup(&key);
-	if (info || !set->expanding)
+	if (info || !count->expanding)
 		return info;
 	info = tracking.lookup(&skb_key);
 	if (!info)
 		return NULL;
 	moved = *info;
-	tracking.update(&key, &moved);
-	tracking.delete(&skb_key);
-	lock_xadd(&set->expanding, -1);
+	add_entry(count, &key, &moved);
+	if (!delete_entry(count, &skb_key))
+		lock_xadd(&count->expanding, -1);
 	return tracking.lookup(&key);
 }
 
 /* Entry step, for packets that passed the filters. */
 static __always_inline void
-track(struct context *ctx, struct settings *set, struct tracking_info *info, u32 flags)
+track(struct context *ctx, struct tracked *count, struct tracking_info *info, u32 flags)
 {
 	struct tracking_info fresh = {};
 	u64 key = (u64)ctx->head, skb_key = (u64)ctx->skb;
@@ -66,7 +93,7 @@ track(struct context *ctx, struct settings *set, struct tracking_info *info, u32
 		fresh.timestamp = ctx->timestamp;
 	}
 	fresh.last_seen = ctx->timestamp;
-	if (!info && tracking.insert(&key, &fresh)) {
+	if (!info && add_entry(count, &key, &fresh)) {
 		/* full, unless another CPU came first */
 		info = tracking.lookup(&key);
 		if (!info) {
@@ -76,8 +103,8 @@ track(struct context *ctx, struct settings *set, struct tracking_info *info, u32
 		fresh.orig_head = info->orig_head;
 		fresh.timestamp = info->timestamp;
 	}
-	if (flags & TRACK_EXPAND && !tracking.insert(&skb_key, &fresh))
-		lock_xadd(&set->expanding, 1);
+	if (flags & TRACK_EXPAND && !add_entry(count, &skb_key, &fresh))
+		lock_xadd(&count->expanding, 1);
 	ctx->orig_head = fresh.orig_head;
 	ctx->first_seen = fresh.timestamp;
 	ctx->tracked = 1;
@@ -96,12 +123,14 @@ static __always_inline int last_user(struct sk_buff *skb, struct skb_brief *brie
 /* The data goes. Looking first spares untracked packets the bucket's lock. While pskb_expand_head() runs, the old head
  * is freed and the entry under the sk_buff stays; one that is left there when the new head is freed goes with it. */
 static __always_inline void
-untrack(struct sk_buff *skb, unsigned char *head, struct settings *set)
+untrack(struct sk_buff *skb, unsigned char *head, struct settings *set, struct tracked *count)
 {
 	u64 key = (u64)head, skb_key = (u64)skb;
 
+	if (count->entries == set->collected)
+		return;
 	if (tracking.lookup(&key))
-		tracking.delete(&key);
-	else if (set->expanding && !tracking.delete(&skb_key))
-		lock_xadd(&set->expanding, -1);
+		delete_entry(count, &key);
+	else if (count->expanding && !delete_entry(count, &skb_key))
+		lock_xadd(&count->expanding, -1);
 }

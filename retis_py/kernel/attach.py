@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,22 +17,22 @@ __all__ = ["MANY", "attach_all", "gather", "progress"]
 
 _log = logging.getLogger(__name__)
 
-#: from this many kprobes of a shape on, one program serves all: loading a copy for each would take longer than the
-#: look-up that tells them apart costs per hit
-MANY = 32
+#: from this many kprobes on, one program serves all of a shape: loading a copy for each would take longer than the
+#: look-up that tells them apart is worth
+MANY = 48
 #: attaching fewer than this is over before a progress bar can be read
 _BAR = 100
 
 
 def gather(planned: Sequence[Planned]) -> list[Planned]:
     """*planned*, with the shapes of functions that are attached together marked as such."""
-    counts = Counter(entry.shape for entry in planned)
-    return [
-        entry._replace(shape=entry.shape._replace(many=True))
-        if entry.shape.type == "kprobe" and counts[entry.shape] >= MANY
-        else entry
-        for entry in planned
-    ]
+
+    def reports(entry: Planned) -> bool:
+        return entry.required and entry.shape.type == "kprobe"
+
+    if sum(map(reports, planned)) < MANY:
+        return list(planned)
+    return [entry._replace(shape=entry.shape._replace(many=True)) if reports(entry) else entry for entry in planned]
 
 
 @contextmanager
@@ -58,7 +57,8 @@ def attach_all(session: Session, planned: Sequence[Planned], shapes: Sequence[Sh
     attached = 0
     for index, (probe, shape, required) in enumerate(planned):
         if shape.many:
-            together.setdefault(shape, []).append((index, probe.symbol, symbols.address(probe.symbol)))
+            address, _ = symbols.table.get(probe.symbol, (0, None))
+            together.setdefault(shape, []).append((index, probe.symbol, address))
             continue
         function = shape.function(numbers[shape])
         _log.debug("Adding probe to %s", probe.name)

@@ -29,6 +29,14 @@ class Kind:
     MODIFIERS = (VOLATILE, CONST, RESTRICT, TYPE_TAG)
 
 
+#: bytes behind a record of each kind: once, and per entry
+_EXTRA = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
+_PER_ENTRY = {
+    **dict.fromkeys((Kind.STRUCT, Kind.UNION, Kind.DATASEC, Kind.ENUM64), 12),
+    **dict.fromkeys((Kind.ENUM, Kind.FUNC_PROTO), 8),
+}
+
+
 class Member(NamedTuple):
     """A member of a struct or union; `offset` in bits from the start of the outermost struct asked for."""
 
@@ -72,6 +80,7 @@ class Btf:
             raise KernelError(f"cannot read BTF from {path}")
         self._cache: dict[int, _Type] = {}
         self._found: dict[tuple[str, int], int] = {}
+        self._indexed = False
 
     def type(self, type_id: int) -> _Type:
         """The record of *type_id*."""
@@ -90,10 +99,30 @@ class Btf:
     def find(self, name: str, kind: int) -> int | None:
         """The id of the type called *name*, or None."""
         key = (name, kind)
-        if key not in self._found:
+        if key not in self._found and not (self._indexed and kind == Kind.FUNC):
             self._found[key] = library().btf__find_by_name_kind(self._btf, name.encode(), kind)
-        found = self._found[key]
+        found = self._found.get(key, 0)
         return found if found > 0 else None
+
+    def index(self) -> None:
+        """Learn the ids of all functions at once: `find` searches from the start each time it is asked for one."""
+        if self._indexed or self.base is not None:
+            return
+        self._indexed = True
+        raw = self.path.read_bytes()
+        magic, _, _, head, type_off, type_len, str_off, str_len = struct.unpack_from("=HBBIIIII", raw)
+        if magic != 0xEB9F:
+            return  # an object file
+        names = raw[head + str_off : head + str_off + str_len]
+        at, end, type_id = head + type_off, head + type_off + type_len, 1
+        while at < end:
+            name, info = struct.unpack_from("=II", raw, at)
+            kind = info >> 24 & 0x1F
+            if kind == Kind.FUNC:
+                text = names[name : names.index(b"\0", name)].decode(errors="replace")
+                self._found.setdefault((text, Kind.FUNC), type_id)
+            at += 12 + _EXTRA.get(kind, 0) + _PER_ENTRY.get(kind, 0) * (info & 0xFFFF)
+            type_id += 1
 
     def _records(self, record: _Type, layout: str) -> Iterator[tuple[int, ...]]:
         size = struct.calcsize(layout) * record.vlen

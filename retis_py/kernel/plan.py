@@ -104,9 +104,17 @@ def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector
                 raise
             _log.warning("Skipping probe %s: %s", text, error)
             continue
+        useless = [probe.symbol for probe in probes if not _useful(probe, known)]
+        if useless and len(probes) == 1:
+            _log.info("No probe was attached to %s as no collector could retrieve data from it", useless[0])
+        elif useless:
+            _log.info(
+                "%s: no probe was attached to %d of %d symbols as no collector could retrieve data from them",
+                *(text, len(useless), len(probes)),
+            )
+            _log.debug("left out: %s", ", ".join(useless))
         for probe in probes:
-            if not _useful(probe, known):
-                _log.info("No probe was attached to %s as no collector could retrieve data from it", probe.symbol)
+            if probe.symbol in useless:
                 continue
             before = found.get(probe.name)
             options = probe.options | (before.options if before else frozenset())

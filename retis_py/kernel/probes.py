@@ -128,11 +128,13 @@ def resolve(spec: Spec, system: System) -> list[Probe]:
             hint="tracepoints work (-p tp:group:name); `make demo` shows all probe types in a VM",
         )
     found = []
-    for name in _candidates(spec, system):
+    candidates = _candidates(spec, system)
+    many = len(candidates) > 20
+    for name in candidates:
         if spec.type == "raw_tracepoint":
             parameters = system.types.tracepoint(name.rpartition(":")[2])
         else:
-            parameters = system.function(name)
+            parameters = system.function(name, many)
         if parameters is not None:
             found.append(Probe(spec.type, name, tuple(parameters), spec.options))
     if not found:

@@ -64,6 +64,7 @@ class Session:
         self._links: list[tuple[int, bytes | None]] = []
         self._programs: list[int] = []
         self.lost_records = 0
+        self._enabled = self._collected = 0
         self._open_buffers(on_event, pages)
 
     def _open_buffers(self, on_event: Callable[[bytes], None], pages: int) -> None:
@@ -160,10 +161,17 @@ class Session:
 
     def enable(self, on: bool) -> None:
         """Let the programs work, all at once."""
+        self._enabled = int(on)
+        self._write_settings()
+
+    def count_collected(self) -> None:
+        """Tell the programs that an entry of the tracking map was deleted from here."""
+        self._collected += 1
+        self._write_settings()
+
+    def _write_settings(self) -> None:
         table = self._bpf["settings"]
-        leaf = table[table.Key(0)]
-        leaf.enabled = int(on)
-        table[table.Key(0)] = leaf
+        table[table.Key(0)] = table.Leaf(self._enabled, self._collected & 0xFFFF_FFFF)
 
     def poll(self) -> None:
         """Hand over what is in the buffers now; does not wait."""

@@ -39,16 +39,15 @@ class Symbols:
         return int(match[1], 16), match[2].decode() if match[2] else None
 
     @cached_property
-    def _by_name(self) -> dict[str, int]:
-        names: dict[str, int] = {}
-        for line in self._raw.splitlines():
-            address, _, rest = line.split(b" ", 2)
-            names.setdefault(rest.split(b"\t", 1)[0].decode(errors="replace"), int(address, 16))
-        return names
-
-    def address(self, name: str) -> int:
-        """Address of a symbol, 0 if there is none; for many of them, faster than `find`."""
-        return self._by_name.get(name, 0)
+    def table(self) -> dict[str, tuple[int, str | None]]:
+        """Address and module by name, as `find` has them: for many names."""
+        out: dict[str, tuple[int, str | None]] = {}
+        for line in self._raw.decode(errors="replace").splitlines():
+            address, _, rest = line.split(" ", 2)
+            name, _, module = rest.partition("\t[")
+            if name not in out:
+                out[name] = int(address, 16), module[:-1] or None
+        return out
 
     @cached_property
     def _by_address(self) -> tuple[list[int], list[str]]:

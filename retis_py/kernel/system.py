@@ -58,12 +58,17 @@ class System:
         """Does the kernel have a function called *name*?"""
         return self.function(name) is not None
 
-    def function(self, name: str) -> list[Parameter] | None:
-        """Parameters of a function of the kernel or of a loaded module, None if there is none of that name."""
+    def function(self, name: str, many: bool = False) -> list[Parameter] | None:
+        """Parameters of a function of the kernel or of a loaded module, None if there is none of that name.
+
+        With *many* the kernel's lists are indexed first, which pays from a few dozen look-ups on.
+        """
+        if many:
+            self.types.vmlinux.index()
         found = self.types.vmlinux.function(name)
         if found is not None:
             return found
-        symbol = self.symbols.find(name)
+        symbol = self.symbols.table.get(name) if many else self.symbols.find(name)
         return self.types.function(name, symbol[1]) if symbol and symbol[1] else None
 
     def release(self) -> tuple[int, int]:

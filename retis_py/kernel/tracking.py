@@ -19,7 +19,7 @@ class TrackingGarbage:
 
     def __init__(self, session: Any, period: float = PERIOD, max_age: float = MAX_AGE) -> None:
         self._table = session.table("tracking")
-        self._settings = session.table("settings")
+        self._session = session
         self._period, self._max_age = period, max_age
         self._next = time.monotonic() + period
 
@@ -36,6 +36,7 @@ class TrackingGarbage:
                 del table[key]
             except KeyError:
                 continue  # the kernel was faster
+            self._session.count_collected()
             log = _log.debug if quiet else _log.warning
             log("Removed old entry from skb_tracking tracking map: %d", key.value)
         return len(old)

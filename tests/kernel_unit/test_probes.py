@@ -53,7 +53,7 @@ class FakeSystem:
         self.tracefs = type("Tracefs", (), dict(zip(("functions", "events"), lists)))
         by_name = {name.split(":")[1]: parameters for name, parameters in self.events.items()}
         self.types = type("Types", (), {"tracepoint": staticmethod(by_name.get)})
-        self.function = self.functions.get
+        self.function = lambda name, many=False: self.functions.get(name)
 
 
 def _collectors():
