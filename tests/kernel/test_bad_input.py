@@ -8,6 +8,8 @@ import pytest
 from tests.support.collect import retis
 from tests.support.namespaces import run as run_command
 
+pytestmark = pytest.mark.one_kernel
+
 USAGE, RUN_TIME = 2, 1
 
 REFUSED = [

@@ -39,6 +39,7 @@ def test_default_run_says_what_it_does(two_ns, collect):
     assert attached() == before
 
 
+@pytest.mark.one_kernel
 def test_collector_without_probe_is_warned_about(two_ns, collect):
     with collect("-c", "skb") as run:
         two_ns.a.ping(two_ns.b_address)
@@ -46,6 +47,7 @@ def test_collector_without_probe_is_warned_about(two_ns, collect):
     assert run.events == []
 
 
+@pytest.mark.one_kernel
 def test_sigterm_ends_a_collection_cleanly(two_ns, collect):
     with collect(*RX) as run:
         two_ns.a.ping(two_ns.b_address, 5)
@@ -54,6 +56,7 @@ def test_sigterm_ends_a_collection_cleanly(two_ns, collect):
     assert len(run.events) == 10
 
 
+@pytest.mark.one_kernel
 def test_stop_after_counts_events(two_ns, collect):
     with collect(*RX, "--stop-after", 3) as run:
         two_ns.a.ping(two_ns.b_address, 5)
@@ -62,6 +65,7 @@ def test_stop_after_counts_events(two_ns, collect):
     assert "Reached stop count (3), terminating...\n" in run.stderr
 
 
+@pytest.mark.one_kernel
 def test_command_runs_once_probes_are_attached(two_ns, collect):
     command = f"ip netns exec {two_ns.a.name} ping -n -c 2 -i 0.1 {two_ns.b_address}; exit 3"
     with collect(*RX, "--cmd", command) as run:
@@ -70,6 +74,7 @@ def test_command_runs_once_probes_are_attached(two_ns, collect):
     assert "Command returned (exit status: 3), terminating ...\n" in run.stderr
 
 
+@pytest.mark.one_kernel
 def test_killed_collection_leaves_a_readable_file(two_ns, collect):
     with collect(*RX) as run:
         two_ns.a.ping(two_ns.b_address, 20)
@@ -112,6 +117,7 @@ def test_events_of_all_cpus_are_in_order_of_time(two_ns, collect):
     assert {event["common"]["smp_id"] for event in run.events} == {0, 1}
 
 
+@pytest.mark.one_kernel
 def test_printed_events_are_those_of_the_file(two_ns, collect):
     with collect(*RX, "--print", "--utc", "-e") as run:
         two_ns.a.ping(two_ns.b_address)
@@ -123,6 +129,7 @@ def test_printed_events_are_those_of_the_file(two_ns, collect):
     assert "ethertype IPv4" in run.stdout
 
 
+@pytest.mark.one_kernel
 def test_without_file_events_are_printed(two_ns):
     command = f"ip netns exec {two_ns.a.name} ping -n -c 1 {two_ns.b_address}"
     done = retis("collect", *RX, "--format", "single-line", "--cmd", command)
@@ -147,6 +154,7 @@ def test_function_without_packet_is_left_out(collect):
     assert {event["kernel"]["symbol"] for event in run.events} <= {"net:netif_rx"}
 
 
+@pytest.mark.one_kernel
 def test_generated_program_can_be_shown():
     done = retis("collect", "-c", "skb,dev", "-f", "icmp", "-p", "net:netif_rx", "--show-bpf")
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,8 @@
 Each selected kernel test becomes one test per kernel, ``test_name[7.2]``. The first test of a kernel boots
 it and starts the whole selection inside, in one go; reports come back while it runs and count as if the
 tests had run here, so that one pytest run, with one closing line, covers everything. A guest that dies
-fails the tests it did not get to, with the end of its console.
+fails the tests it did not get to, with the end of its console. Tests marked ``one_kernel`` run in the last of
+the kernels only.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     items[:] = [item for item in items if item not in inside]
     for name in kernels:
-        suite = Suite(name, [item.nodeid for item in inside])
-        items += [LabItem.make(item, suite) for item in inside]
+        chosen = [i for i in inside if name == kernels[-1] or not i.get_closest_marker("one_kernel")]
+        suite = Suite(name, [item.nodeid for item in chosen])
+        items += [LabItem.make(item, suite) for item in chosen]
 
 
 class Suite:
