@@ -118,6 +118,8 @@ class Packer:
                 if len(self._probes) > 4096:  # stacks are part of the section
                     self._probes.clear()
                 probe = self._probes[data] = _probe(_kernel(data))
+        if probe is not None and self._only is not None and probe != self._only:
+            return event, probe, None, None  # not wanted: nothing more to decode
         return (
             event,
             probe,
