@@ -21,6 +21,11 @@ from tests.kernel.test_drop import (
     test_filter_leaves_out_other_drops,
     test_syn_to_closed_port_is_dropped_for_no_socket,
 )
+from tests.kernel.test_filters import (
+    test_meta_filter_tells_devices_apart,
+    test_meta_filter_tells_namespaces_apart,
+    test_what_does_not_fit_the_buffers_is_counted,
+)
 from tests.kernel.test_packets import (
     test_captured_bytes_are_those_tcpdump_sees,
     test_handshake_and_close_are_nine_packets_at_each_probe,
