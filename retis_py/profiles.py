@@ -208,6 +208,11 @@ def _find(name: str, extra: str | None) -> Profile:
             raise ProfileError(f"Found two profiles with name '{name}' in {directory}")
         if found:
             return found[0]
+    for directory in directories(extra):
+        # a file's own name means its first profile: `-p drop` is drop.yaml's dropmon
+        for path, content in profile_files(directory):
+            if path.stem == name and not isinstance(content, ProfileError) and content:
+                return content[0]
     raise ProfileError(f"Profile with name {name} not found", "list them with: retis profile list")
 
 

@@ -211,3 +211,7 @@ def test_a_file_that_is_no_profile_is_an_error_not_a_traceback(tmp_path: Path, t
     path.write_text(text)
     with pytest.raises(ProfileError):
         load(path)
+
+
+def test_name_of_a_file_means_its_first_profile() -> None:
+    assert profiles.expand(["drop"], "collect", None) == profiles.expand(["dropmon"], "collect", None)

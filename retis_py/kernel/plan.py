@@ -96,6 +96,12 @@ def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector
     """Probes by name, as asked for and as the collectors need; the same one twice is one, with the options of both."""
     known = frozenset(kind for c in collectors for kind in c.reads)
     found: dict[str, Probe] = {}
+    if tolerant and not system.kprobes:
+        specs = list(specs)
+        functions = [text for text in specs if parse(text).type != "raw_tracepoint"]
+        if functions:
+            _log.warning("Skipping %d function probe(s) of the profile: this kernel has no kprobes", len(functions))
+            specs = [text for text in specs if text not in functions]
     for text in specs:
         try:
             probes = resolve(parse(text), system)
