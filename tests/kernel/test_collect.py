@@ -117,6 +117,17 @@ def test_events_of_all_cpus_are_in_order_of_time(two_ns, collect):
     assert {event["common"]["smp_id"] for event in run.events} == {0, 1}
 
 
+def test_events_written_and_events_lost_add_up(two_ns, collect):
+    options = ("-c", "skb", "-f", "udp port 5353", "-p", "net:net_dev_start_xmit", "--buffer-pages", 4)
+    with collect(*options) as run:
+        run.process.send_signal(signal.SIGSTOP)
+        two_ns.a.send_udp(two_ns.b_address, 5353, count=2000)
+        run.process.send_signal(signal.SIGCONT)
+    (lost,) = re.findall(r"^WARN  total events lost: (\d+)$", run.stderr, re.MULTILINE)
+    assert f"lost {lost} event(s) from net:net_dev_start_xmit\n" in run.stderr
+    assert 0 < len(run.events) == 2000 - int(lost)
+
+
 @pytest.mark.one_kernel
 def test_printed_events_are_those_of_the_file(two_ns, collect):
     with collect(*RX, "--print", "--utc", "-e") as run:

@@ -11,6 +11,7 @@ from tests.kernel.test_bad_input import (
 from tests.kernel.test_collect import (
     test_command_runs_once_probes_are_attached,
     test_events_of_all_cpus_are_in_order_of_time,
+    test_events_written_and_events_lost_add_up,
     test_killed_collection_leaves_a_readable_file,
     test_printed_events_are_those_of_the_file,
     test_sigterm_ends_a_collection_cleanly,
