@@ -10,18 +10,11 @@ import click
 
 from retis_py.cli.options import Input, input_file, reading
 from retis_py.cli.signals import stop_on_signals
-from retis_py.errors import OutputError, RetisError, UsageError
+from retis_py.errors import OutputError, ProbeError, RetisError, UsageError
+from retis_py.probe_spec import parse
 
 log = logging.getLogger(__name__)
 
-_TYPES = {
-    "kprobe": "kprobe",
-    "k": "kprobe",
-    "kretprobe": "kretprobe",
-    "kr": "kretprobe",
-    "raw_tracepoint": "raw_tracepoint",
-    "tp": "raw_tracepoint",
-}
 _TRACEPOINT = "__tracepoint_"
 
 
@@ -30,25 +23,13 @@ def parse_probe(text: str) -> tuple[str, str]:
 
     Raises UsageError.
     """
-    target, slash, options = text.partition("/")
-    if slash:
-        if not options or options.endswith("/"):
-            raise UsageError(
-                "Empty options are not allowed. Check your option list doesn't terminate with '/'."
-            )
-        for option in options.split("/"):
-            if option != "stack":
-                raise UsageError(f"'{option}' is an invalid probe option.")
-    kind, colon, symbol = target.partition(":")
-    if not colon:
-        if target.startswith(_TRACEPOINT):
-            target = target[len(_TRACEPOINT) :]
-        return "kprobe", target
-    if kind in _TYPES:
-        return _TYPES[kind], symbol
-    if ":" in symbol:
-        raise UsageError(f"Invalid TYPE {kind}. See the help.")
-    return "raw_tracepoint", target
+    try:
+        spec = parse(text)
+    except ProbeError as error:
+        raise UsageError(str(error), hint=error.hint) from None
+    if ":" not in text and spec.target.startswith(_TRACEPOINT):
+        return spec.type, spec.target[len(_TRACEPOINT) :]
+    return spec.type, spec.target
 
 
 def _parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, str] | None:

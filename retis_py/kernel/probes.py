@@ -11,32 +11,14 @@ from typing import NamedTuple
 from retis_py.errors import ProbeError
 from retis_py.kernel.btf import Parameter
 from retis_py.kernel.system import System
+from retis_py.probe_spec import Spec, parse
 
 __all__ = ["Probe", "Spec", "parse", "resolve"]
 
 _log = logging.getLogger(__name__)
 
-#: words that begin a probe -> probe type
-TYPES = {
-    "kprobe": "kprobe",
-    "k": "kprobe",
-    "kretprobe": "kretprobe",
-    "kr": "kretprobe",
-    "raw_tracepoint": "raw_tracepoint",
-    "tp": "raw_tracepoint",
-}
 #: probe type -> how its names begin
 _SHORT = {"kprobe": "kprobe", "kretprobe": "kretprobe", "raw_tracepoint": "tp"}
-OPTIONS = ("stack",)
-
-
-class Spec(NamedTuple):
-    """A probe as asked for: ``[TYPE:]TARGET[/OPTION...]``; the target may hold ``*``."""
-
-    type: str
-    target: str
-    options: frozenset[str]
-    text: str
 
 
 class Probe(NamedTuple):
@@ -61,31 +43,6 @@ class Probe(NamedTuple):
     def position(self, *types: str) -> int:
         """Index of the first parameter of one of *types*, -1 if there is none."""
         return next((i for i, parameter in enumerate(self.parameters) if parameter.type in types), -1)
-
-
-def parse(text: str) -> Spec:
-    """Read one ``-p`` argument."""
-    target, slash, tail = text.partition("/")
-    options = tail.split("/") if slash else []
-    if "" in options:
-        raise ProbeError("Empty options are not allowed. Check your option list doesn't terminate with '/'.")
-    for option in options:
-        if option not in OPTIONS:
-            raise ProbeError(f"'{option}' is an invalid probe option.", hint=f"there is: {', '.join(OPTIONS)}")
-    if len(set(options)) != len(options):
-        raise ProbeError(f"duplicate options detected in {tail}.")
-    word, colon, rest = target.partition(":")
-    if not colon:
-        kind, rest = "kprobe", target
-    elif word in TYPES:
-        kind = TYPES[word]
-    elif ":" not in rest:
-        kind, rest = "raw_tracepoint", target
-    else:
-        raise ProbeError(
-            f"Invalid TYPE {word}. See the help.", hint="a probe is [kprobe:|kretprobe:|tp:]TARGET[/OPTION]"
-        )
-    return Spec(kind, rest, frozenset(options), text)
 
 
 def _matching(target: str, names: Collection[str]) -> list[str]:
