@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,29 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int | None) -> i
     if value is not None and value & (value - 1):
         raise click.BadParameter(f"{value} is not a power of two")
     return value
+
+
+class _Output:
+    """The file events go to, if any."""
+
+    def __init__(self, path: str | None, rotate: str | None, keep: int | None) -> None:
+        from retis_py.events.rotate import parse_limit
+
+        self.path, self.keep = path, keep
+        self.limit = None if rotate is None else parse_limit(rotate)
+
+    def open(self, startup: Callable[[Any], Any]) -> Any:
+        """The writer, its startup event written; *startup* makes that event, of a split file if one is given."""
+        from retis_py.events.rotate import RotatingWriter
+        from retis_py.events.writer import EventWriter
+
+        if self.path is None:
+            return None
+        if self.limit is not None:
+            return RotatingWriter(self.path, self.limit, startup, self.keep)
+        writer = EventWriter(self.path)
+        writer.write(startup(None))
+        return writer
 
 
 @click.command("collect")
@@ -95,6 +118,19 @@ def _pages(_ctx: click.Context, _param: click.Parameter, value: int | None) -> i
     flag_value="retis.data",
     metavar="[FILE]",
     help="Write events to FILE (retis.data if not named).",
+)
+@click.option(
+    "-r",
+    "--out-rotate",
+    metavar="LIMIT",
+    help="Begin a new file when LIMIT is reached, e.g. 10MB or 1GB: FILE.0, FILE.1, ...; needs --out.",
+)
+@click.option(
+    "-R",
+    "--out-rotate-count",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="Keep only the last COUNT files; needs --out-rotate.",
 )
 @click.option("--print", "print_", is_flag=True, help="Print events to stdout too, with --out.")
 @click.option("--stack", is_flag=True, help="Report the stack trace of all events.")
@@ -147,29 +183,31 @@ def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **o
             cmdline=" ".join(run.get("argv", sys.argv)),
         )
     )
-    if print_ and out is None:
-        raise UsageError("the argument '--print' needs '--out'", hint="without --out events are printed anyway")
+    needs = (("--print", print_, "--out", out), ("--out-rotate", options["out_rotate"], "--out", out))
+    needs += (("--out-rotate-count", options["out_rotate_count"], "--out-rotate", options["out_rotate"]),)
+    for option, given, needed, there in needs:
+        if given and there is None:
+            raise UsageError(f"the argument '{option}' needs '{needed}'")
+    output = _Output(out, options["out_rotate"], options["out_rotate_count"])
     collection.prepare()
     if options["show_bpf"]:
         click.echo(collection.text())
         return
-    _collect(collection, style, out, print_ or out is None, options["ready_file"])
+    _collect(collection, style, output, print_ or out is None, options["ready_file"])
 
 
-def _collect(collection: Any, style: Style, out: str | None, to_stdout: bool, ready: Path | None) -> None:
+def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, ready: Path | None) -> None:
     """Open outputs, attach, and carry events to them until the run ends."""
     from retis_py.display import TextRenderer
     from retis_py.events.clock import Clock
-    from retis_py.events.writer import EventWriter
     from retis_py.kernel.collection import startup_event
 
     with ExitStack() as stack:
-        startup = startup_event(collection.options.cmdline)
-        writer = None
-        if out is not None:
-            writer = EventWriter(out)
+        cmdline = collection.options.cmdline
+        startup = startup_event(cmdline)
+        writer = output.open(lambda split: startup_event(cmdline, split))
+        if writer is not None:
             stack.callback(_close, writer)
-            writer.write(startup)
         renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset))
         end = "\n\n" if style.multi_line else "\n"
         stack.callback(collection.handle_signals())

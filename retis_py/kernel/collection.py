@@ -18,7 +18,7 @@ from retis_py.collectors import Event
 from retis_py.collectors.base import Collector
 from retis_py.collectors.parts import PARTS
 from retis_py.errors import KernelError, MalformedEvent
-from retis_py.events.core import CommonSection, KernelSection, Machine, StartupSection, TimeSpec
+from retis_py.events.core import CommonSection, KernelSection, Machine, SplitFile, StartupSection, TimeSpec
 from retis_py.events.wire import Decoder
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
@@ -69,7 +69,7 @@ def default_pages(cpus: int) -> int:
     return max(1 << pages.bit_length() - 1, 128)
 
 
-def startup_event(cmdline: str) -> Any:
+def startup_event(cmdline: str, split: SplitFile | None = None) -> Any:
     """The first event of a file: who collected it, where, and how its times become dates."""
     monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - monotonic
@@ -81,6 +81,7 @@ def startup_event(cmdline: str) -> Any:
             cmdline,
             TimeSpec(*divmod(offset, 1_000_000_000)),
             Machine(machine.release, machine.version, machine.machine),
+            split,
         ),
     )
 
