@@ -200,12 +200,11 @@ def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, re
     """Open outputs, attach, and carry events to them until the run ends."""
     from retis_py.display import TextRenderer
     from retis_py.events.clock import Clock
-    from retis_py.kernel.collection import startup_event
+    from retis_py.kernel.collection import next_part, startup_event
 
     with ExitStack() as stack:
-        cmdline = collection.options.cmdline
-        startup = startup_event(cmdline)
-        writer = output.open(lambda split: startup_event(cmdline, split))
+        startup = startup_event(collection.options.cmdline)
+        writer = output.open(lambda split: startup if split is None else next_part(startup, split))
         if writer is not None:
             stack.callback(_close, writer)
         renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset))

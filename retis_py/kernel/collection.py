@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
+
 from retis_py.collectors import Event
 from retis_py.collectors.base import Collector
 from retis_py.collectors.parts import PARTS
@@ -34,7 +36,7 @@ from retis_py.kernel.system import System
 from retis_py.kernel.tracking import TrackingGarbage
 from retis_py.version import file_version
 
-__all__ = ["Collection", "Options", "startup_event"]
+__all__ = ["Collection", "Options", "next_part", "startup_event"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ def default_pages(cpus: int) -> int:
     return max(1 << pages.bit_length() - 1, 128)
 
 
-def startup_event(cmdline: str, split: SplitFile | None = None) -> Any:
+def startup_event(cmdline: str) -> Any:
     """The first event of a file: who collected it, where, and how its times become dates."""
     monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - monotonic
@@ -81,9 +83,13 @@ def startup_event(cmdline: str, split: SplitFile | None = None) -> Any:
             cmdline,
             TimeSpec(*divmod(offset, 1_000_000_000)),
             Machine(machine.release, machine.version, machine.machine),
-            split,
         ),
     )
+
+
+def next_part(startup: Any, split: SplitFile) -> Any:
+    """The startup event of one of a collection's split files: of now, with the offset of the first."""
+    return Event(common=CommonSection(now()), startup=msgspec.structs.replace(startup.startup, split_file=split))
 
 
 class Collection:
