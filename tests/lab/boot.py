@@ -43,8 +43,14 @@ GUEST_SCRIPT = Path(__file__).with_name("guest.sh")
 MEMORY = "4G"
 CPUS = 2
 CONSOLE_TAIL = 40
+#: the root file system once more, for guest.sh to mount with a cache
+CACHED_ROOT = (
+    "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
+    "-device virtio-9p-pci,fsdev=cached,mount_tag=cached"
+)
 #: a kernel that is up answers within this on KVM; one that hangs there is run under emulation instead
 KVM_PATIENCE = 60
+BOOT_ATTEMPTS = 3
 
 
 class LabError(RuntimeError):
@@ -63,7 +69,22 @@ class Result:
 def boot(kernel: Kernel, command: list[str], timeout: float = 1800, output: BinaryIO | None = None) -> Result:
     """Run *command* in *kernel*; its output goes to *output* (default: our stdout)."""
     with lab_lock():
-        return _boot(kernel, command, timeout, output or sys.stdout.buffer, _kvm_works(kernel))
+        _compile()
+        kvm = _kvm_works(kernel)
+        for attempt in range(BOOT_ATTEMPTS):
+            try:
+                return _boot(kernel, command, timeout, output or sys.stdout.buffer, kvm)
+            except LabError:
+                # under emulation a kernel now and then crashes while it patches its own code at boot
+                if (share_of(kernel.name) / "up").exists() or attempt == BOOT_ATTEMPTS - 1:
+                    raise
+                print(f"lab: kernel {kernel.name} did not come up, trying again", file=sys.stderr, flush=True)
+    raise AssertionError("unreachable")
+
+
+def _compile() -> None:
+    """Leave compiled modules in the tree: the guest cannot keep any, and would compile them at each start."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "retis_py", "tests"], cwd=REPOSITORY, check=False)
 
 
 def share_of(name: str) -> Path:
@@ -127,6 +148,7 @@ def _vng(kernel: Kernel, share: Path, kvm: bool) -> list[str]:
         "--user",
         "root",
         f"--rwdir={share}",
+        f"--qemu-opts={CACHED_ROOT}",
         "--append",
         "panic=-1 oops=panic nokaslr mitigations=off",
         "--exec",

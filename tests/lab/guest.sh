@@ -4,6 +4,7 @@
 # The command is the script SHARE/command; output goes to SHARE/output.log, exit status to SHARE/status.
 share=$1
 exec </dev/null >>"$share/output.log" 2>&1
+touch "$share/up"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 export RETIS_PY_LAB_SHARE=$share
@@ -13,6 +14,16 @@ mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 mountpoint -q /tmp || mount -t tmpfs tmpfs /tmp
 mkdir -p /run/netns /run/openvswitch
+
+# The shared root has no cache, as each read and stat asks the host again: what every test reads is mounted a second
+# time, with one. The host's files are not expected to change meanwhile.
+mkdir -p /run/cached /run/share
+mount -t 9p -o ro,version=9p2000.L,trans=virtio,cache=loose,msize=512000 cached /run/cached &&
+    mount --bind "$share" /run/share &&
+    for directory in /usr/lib/python3* /usr/lib/x86_64-linux-gnu /usr/lib/llvm-* "${share%/.cache/lab/*}"; do
+        [ -d "$directory" ] && mount --bind "/run/cached$directory" "$directory"
+    done
+mountpoint -q "$share" || mount --bind /run/share "$share"
 ip link set lo up
 
 # What a host has loaded once it has an address and a firewall; a guest this bare does not.
