@@ -107,12 +107,12 @@ def ordered_map(
     *function* may be anything, but what it changes stays in its process: no state from block to block.
     """
     paths = list(source.paths())
-    size = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
     count = cores() if workers is None else workers
-    if count < 2 or (workers is None and size < _WORTH_IT):
+    if count < 2 or (workers is None and source.size() < _WORTH_IT):
         for block in source.blocks():
             yield function(block)
         return
+    source.done = 0
     team = [_Worker(paths, function, index, count) for index in range(count)]
     try:
         turn = 0
@@ -120,6 +120,7 @@ def ordered_map(
             result = team[turn % count].receive()
             if result is _END:
                 return
+            source.done += PIECE
             yield result
             turn += 1
     finally:
@@ -163,7 +164,7 @@ class _Worker:
     def receive(self) -> Any:
         """The next result, `_END` when there is none. Raises what the worker raised."""
         kind, length, extra = _HEADER.unpack(self._read(_HEADER.size))
-        value = pickle.loads(self._read(length), buffers=[self._read(extra)] if extra else ())
+        value = pickle.loads(self._read(length), buffers=[self._read(extra)])
         if kind == _ERROR:
             raise value
         return _END if kind == _LAST else value

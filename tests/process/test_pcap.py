@@ -152,6 +152,17 @@ def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: py
     assert one.report.matched == 1500
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pieces_without_any_packet_are_no_error(
+    write: Write, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """As with --probe in a large file: most of what workers send is empty."""
+    monkeypatch.setattr(blocks, "PIECE", 1000)
+    path = write(*(kernel_event(n, "rare" if n == 50 else "common") for n in range(100)))
+    output = Output(path, ("raw_tracepoint", "rare"), workers=workers)
+    assert output.report == Report(1, 0, None)
+
+
 def test_an_error_in_the_middle_is_raised_after_what_came_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
