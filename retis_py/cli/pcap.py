@@ -70,11 +70,15 @@ def command(source: Input, probe: tuple[str, str] | None, out: str | None) -> No
       retis pcap --probe tp:net:netif_receive_skb | tcpdump -nnr -
     """
     from retis_py.process.pcap import export
+    from retis_py.process.progress import quiet_stdout
 
     stopped = stop_on_signals()
     with reading():
         try:
-            report = export(source.path, lambda: _opener(out), probe, source.rotate, stopped)
+            progress = out is not None or quiet_stdout()
+            report = export(
+                source.path, lambda: _opener(out), probe, source.rotate, stopped, progress=progress
+            )
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -34,7 +34,8 @@ def command(ctx: click.Context, source: Input, style: Style) -> None:
     from retis_py.collectors import Event
     from retis_py.events.file import open_events
     from retis_py.process.printing import print_events
+    from retis_py.process.progress import quiet_stdout
 
     stopped = stop_on_signals()
     with reading():
-        print_events(open_events(source.path, Event, source.rotate), style, 1, stopped)
+        print_events(open_events(source.path, Event, source.rotate), style, 1, stopped, quiet_stdout())

@@ -57,6 +57,7 @@ def command(
         pager.start(ctx)
     from retis_py.collectors import Event
     from retis_py.events.file import EventReader, open_events
+    from retis_py.process.progress import quiet_stdout
     from retis_py.process.sort import SeriesPrinter, SeriesWriter, SortEvent, check_output, sort_file
 
     reader = open_events(source.path, Event if printing else SortEvent, source.rotate)
@@ -76,4 +77,5 @@ def command(
             for output in outputs:
                 output(series)
 
-        sort_file(reader, outputs[0] if len(outputs) == 1 else emit, max_buffer, stopped)
+        progress = not printing or quiet_stdout()
+        sort_file(reader, outputs[0] if len(outputs) == 1 else emit, max_buffer, stopped, progress)

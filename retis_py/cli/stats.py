@@ -23,11 +23,12 @@ def command(ctx: click.Context, source: Input) -> None:
       retis stats
       retis stats retis.data.0..
     """
-    pager.start(ctx)
     from retis_py.process.stats import count_file, render
 
     with reading():
-        parts, error = count_file(source.path, source.rotate, stop_on_signals())
+        parts, error = count_file(source.path, source.rotate, stop_on_signals(), progress=True)
+        # not before: a pager that waits for its first line and a progress bar do not share a terminal
+        pager.start(ctx)
         click.echo("".join(f"{line}\n" for line in render(parts)), nl=False)
         if error is not None:
             raise error

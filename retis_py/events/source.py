@@ -60,6 +60,9 @@ class EventSource:
     def __init__(self, path: str | os.PathLike[str], rotate: bool = False) -> None:
         self.path = os.fspath(path)
         self.rotate = rotate
+        #: bytes read so far, by who reads all of them: for showing progress
+        self.done = 0
+        self._warned = False
         first = self._first_line()
         #: a series file: every line is an array of events
         self.is_sorted = isinstance(first, list)
@@ -125,18 +128,27 @@ class EventSource:
             return
         base, _, number = self.path.rpartition(".")
         if not (base and number.isascii() and number.isdigit()):
-            log.error("%s has an invalid extension (should be a number)", self.path)
+            if not self._warned:
+                log.error("%s has an invalid extension (should be a number)", self.path)
+                self._warned = True
             return
         index = int(number) + 1
         while os.path.exists(f"{base}.{index}"):
             yield f"{base}.{index}"
             index += 1
 
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(os.path.getsize(path) for path in self.paths() if os.path.exists(path))
+
     def blocks(self) -> Iterator[Block]:
         """All lines of all files. A line that is too long is an error, raised when it is reached."""
+        self.done = 0
         for path in self.paths():
             with self._open(path) as file:
-                yield from _blocks(path, file)
+                for block in _blocks(path, file):
+                    self.done += len(block.data)
+                    yield block
 
 
 def _blocks(path: str, file: BinaryIO) -> Iterator[Block]:

@@ -26,6 +26,7 @@ from retis_py.events.source import Block, EventSource
 from retis_py.events.version import LATEST
 from retis_py.process.blocks import BlockDecoder, count_lines, ordered_map
 from retis_py.process.capture import MAX_JSON, CaptureWriter, PackedPacket, Probe
+from retis_py.process.progress import watch
 from retis_py.process.rawtext import RawRenderer
 
 __all__ = ["Packed", "Packer", "Report", "export"]
@@ -236,8 +237,12 @@ def export(
     rotate: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     workers: Optional[int] = None,
+    progress: bool = False,
 ) -> Report:
-    """Write the packets of an event file, all or those of *probe*, as PCAP-NG to what *opener* opens."""
+    """Write the packets of an event file, all or those of *probe*, as PCAP-NG to what *opener* opens.
+
+    *progress* says to show how far it is, see `watch`.
+    """
     if EventSource(path).is_sorted:
         raise RetisError("Cannot read event from sorted file")
     reader = EventReader(path, Event, rotate)
@@ -249,14 +254,15 @@ def export(
         packer.learn(block)
         break
     clock = packer.clock
-    for packed in ordered_map(reader.source, packer, workers):
-        _place(packed, clock - packer.clock, writer)
-        matched += packed.matched
-        skipped += packed.skipped
-        if packed.clocks:
-            clock = packed.clocks[-1][1]
-        error = packed.error
-        if error is not None or stopped():
-            break
+    with watch(reader.source, stopped, progress) as watched:
+        for packed in ordered_map(reader.source, packer, workers):
+            _place(packed, clock - packer.clock, writer)
+            matched += packed.matched
+            skipped += packed.skipped
+            if packed.clocks:
+                clock = packed.clocks[-1][1]
+            error = packed.error
+            if error is not None or watched():
+                break
     writer.flush()
     return Report(matched, skipped, error)

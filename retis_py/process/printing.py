@@ -16,6 +16,7 @@ from retis_py.events.section import Style
 from retis_py.events.source import Block
 from retis_py.events.version import LATEST
 from retis_py.process.parallel import run
+from retis_py.process.progress import watch
 from retis_py.process.rawtext import RawRenderer, raw_event_type
 
 __all__ = ["print_events"]
@@ -138,12 +139,18 @@ def _count_lines(data: bytes) -> int:
 
 
 def print_events(
-    reader: EventReader | SeriesReader, style: Style, out: int, stopped: Callable[[], bool] = lambda: False
+    reader: EventReader | SeriesReader,
+    style: Style,
+    out: int,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: bool = False,
 ) -> None:
     """Write the text of all events of *reader* to the file descriptor *out*.
 
-    Raises EventFileError for a bad line, when all before it is written. *stopped* is asked now and then.
+    Raises EventFileError for a bad line, when all before it is written. *stopped* is asked now and then;
+    *progress* says to show how far it is, see `watch`.
     """
-    skipped = sum(run(reader.source, _Printer(reader, style), out, stopped))
+    with watch(reader.source, stopped, progress) as watched:
+        skipped = sum(run(reader.source, _Printer(reader, style), out, watched))
     if skipped:
         log.warning("%d event(s) without a common section not printed", skipped)

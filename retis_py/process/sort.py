@@ -25,6 +25,7 @@ from retis_py.events.section import U32, U64, Style
 from retis_py.events.version import LATEST
 from retis_py.events.writer import EventWriter
 from retis_py.process.blocks import BlockDecoder
+from retis_py.process.progress import watch
 from retis_py.process.series import REMEMBERED, Tracker
 
 __all__ = [
@@ -182,8 +183,12 @@ def sort_file(
     emit: Callable[[list[Any]], None],
     max_buffer: int = MAX_BUFFER,
     stopped: Callable[[], bool] = lambda: False,
+    progress: bool = False,
 ) -> None:
-    """Hand the series of all events of *reader* to *emit*; at the end raises what ended the file early."""
+    """Hand the series of all events of *reader* to *emit*; at the end raises what ended the file early.
+
+    *progress* says to show how far it is, see `watch`.
+    """
     decoder = BlockDecoder(reader)
     errors: list[RetisError] = []
 
@@ -200,8 +205,9 @@ def sort_file(
         except RetisError as error:
             errors.append(error)
 
-    for series in sort_events(batches_until_error(), max_buffer, stopped):
-        emit(series)
+    with watch(reader.source, stopped, progress) as watched:
+        for series in sort_events(batches_until_error(), max_buffer, watched):
+            emit(series)
     if errors:
         raise errors[0]
 

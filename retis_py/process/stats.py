@@ -22,6 +22,7 @@ from retis_py.events.section import U64
 from retis_py.events.source import Block
 from retis_py.events.visible import visible
 from retis_py.process.blocks import BlockDecoder, ordered_map
+from retis_py.process.progress import watch
 
 __all__ = ["Part", "StatsEvent", "count_file", "render"]
 
@@ -152,24 +153,28 @@ def _count(given: Iterator[Any], is_sorted: bool) -> Counted:
 
 
 def count_file(
-    path: str, rotate: bool = False, stopped: Callable[[], bool] = lambda: False
+    path: str, rotate: bool = False, stopped: Callable[[], bool] = lambda: False, progress: bool = False
 ) -> tuple[list[Part], Optional[RetisError]]:
-    """The parts of a file, one per startup event, and the error that ended it, if one did."""
+    """The parts of a file, one per startup event, and the error that ended it, if one did.
+
+    *progress* says to show how far it is, see `watch`.
+    """
     reader: Reader[Any] = open_events(path, StatsEvent, rotate)
     decoder = BlockDecoder(reader)
     is_sorted = reader.is_sorted
     parts: list[Part] = []
     error: Optional[RetisError] = None
-    for counted in ordered_map(reader.source, lambda block: count_block(decoder, is_sorted, block)):
-        head, *rest = counted.parts
-        if parts:
-            parts[-1].add(head)
-        elif head.events or head.invalid:
-            raise RetisError("missing startup event")
-        parts += rest
-        error = counted.error
-        if error is not None or stopped():
-            break
+    with watch(reader.source, stopped, progress) as watched:
+        for counted in ordered_map(reader.source, lambda block: count_block(decoder, is_sorted, block)):
+            head, *rest = counted.parts
+            if parts:
+                parts[-1].add(head)
+            elif head.events or head.invalid:
+                raise RetisError("missing startup event")
+            parts += rest
+            error = counted.error
+            if error is not None or watched():
+                break
     for reason, number in sum((part.invalid for part in parts), Counter[str]()).items():
         times = f" ({number} events)" if number > 1 else ""
         log.warning("Error gathering stats from event: Invalid event: %s%s", reason, times)
