@@ -52,6 +52,9 @@ CACHED_ROOT = (
 KVM_PATIENCE = 60
 BOOT_ATTEMPTS = 3
 
+#: runs its arguments, and ends them when its standard input closes: when we are gone, for whatever reason
+GUARD = '"$@" </dev/null & machine=$!; exec 3<&0; { read -r _ <&3; kill -KILL 0; } & wait $machine'
+
 
 class LabError(RuntimeError):
     """The virtual machine could not be started, died, or did not end in time."""
@@ -84,7 +87,9 @@ def boot(kernel: Kernel, command: list[str], timeout: float = 1800, output: Bina
 
 def _compile() -> None:
     """Leave compiled modules in the tree: the guest cannot keep any, and would compile them at each start."""
-    subprocess.run([sys.executable, "-m", "compileall", "-q", "retis_py", "tests"], cwd=REPOSITORY, check=False)
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", "retis_py", "tests"], cwd=REPOSITORY, check=False
+    )
 
 
 def share_of(name: str) -> Path:
@@ -101,10 +106,10 @@ def _boot(kernel: Kernel, command: list[str], timeout: float, output: BinaryIO, 
     console = share / "console.log"
     start = time.monotonic()
     machine = subprocess.Popen(
-        _vng(kernel, share, kvm),
+        ["sh", "-c", GUARD, "lab", *_vng(kernel, share, kvm)],
         cwd=REPOSITORY,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -168,7 +173,7 @@ def _show(printed: BinaryIO, output: BinaryIO) -> None:
 
 
 def _end(machine: subprocess.Popen) -> None:
-    """Nothing of the virtual machine outlives the call: it has a process group of its own."""
+    """Nothing of the virtual machine outlives the call: it has a process group of its own (see GUARD)."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(machine.pid, signal.SIGKILL)
     machine.wait()

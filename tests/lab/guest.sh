@@ -18,12 +18,13 @@ mkdir -p /run/netns /run/openvswitch
 # The shared root has no cache, as each read and stat asks the host again: what every test reads is mounted a second
 # time, with one. The host's files are not expected to change meanwhile.
 mkdir -p /run/cached /run/share
-mount -t 9p -o ro,version=9p2000.L,trans=virtio,cache=loose,msize=512000 cached /run/cached &&
-    mount --bind "$share" /run/share &&
+mount --bind "$share" /run/share
+if mount -t 9p -o ro,version=9p2000.L,trans=virtio,cache=loose,msize=512000 cached /run/cached; then
     for directory in /usr/lib/python3* /usr/lib/x86_64-linux-gnu /usr/lib/llvm-* "${share%/.cache/lab/*}"; do
-        [ -d "$directory" ] && mount --bind "/run/cached$directory" "$directory"
+        [ ! -d "$directory" ] || mount --bind "/run/cached$directory" "$directory"
     done
-mountpoint -q "$share" || mount --bind /run/share "$share"
+    mount --bind /run/share "$share"
+fi
 ip link set lo up
 
 # What a host has loaded once it has an address and a firewall; a guest this bare does not.
