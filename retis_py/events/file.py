@@ -51,8 +51,14 @@ class Reader(Generic[Item]):
         self.source = EventSource(path, rotate)
         self.event_type = event_type
         self._decode = _make_decoder(self._line_type(), self.source.level)
-        #: raises ValueError for a decoded event that its types alone do not find invalid
-        self.validate = make_validator(event_type)
+
+    @property
+    def validate(self) -> Callable[[Any], None]:
+        """Raises ValueError for a decoded event that its types alone do not find invalid.
+
+        Made when first used: commands with a faster way through sound files never do.
+        """
+        return make_validator(self.event_type)
 
     @property
     def path(self) -> str:
@@ -82,7 +88,7 @@ class Reader(Generic[Item]):
         """Decode the lines of *block*."""
         data = block.data
         utf8 = is_utf8(data)
-        decode, check = self._decode, self._check
+        decode, check = self._decode, self._checker()
         position = 0
         try:
             for line in data[:-1].split(b"\n") if data.endswith(b"\n") else data.split(b"\n"):
@@ -98,7 +104,8 @@ class Reader(Generic[Item]):
     def _line_type(self) -> Any:
         raise NotImplementedError
 
-    def _check(self, item: Any) -> None:
+    def _checker(self) -> Callable[[Any], None]:
+        """`validate` for what is on a line."""
         raise NotImplementedError
 
     def _error(self, block: Block, position: int, error: Exception) -> EventFileError:
@@ -118,10 +125,12 @@ class EventReader(Reader[Any]):
             raise EventFileError(
                 "Cannot create a EventReader from a sorted file. Use an SeriesReader instead"
             )
-        self._check = self.validate
 
     def _line_type(self) -> Any:
         return self.event_type
+
+    def _checker(self) -> Callable[[Any], None]:
+        return self.validate
 
 
 class SeriesReader(Reader[list[Any]]):
@@ -137,9 +146,14 @@ class SeriesReader(Reader[list[Any]]):
     def _line_type(self) -> Any:
         return list[self.event_type]  # type: ignore[name-defined]
 
-    def _check(self, item: list[Any]) -> None:
-        for event in item:
-            self.validate(event)
+    def _checker(self) -> Callable[[list[Any]], None]:
+        validate = self.validate
+
+        def check(series: list[Any]) -> None:
+            for event in series:
+                validate(event)
+
+        return check
 
 
 def open_events(

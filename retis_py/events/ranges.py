@@ -7,6 +7,7 @@ checked here, on decoded events, and sections with a `validate` method are asked
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -78,6 +79,7 @@ def _invalid(section: Any, path: str) -> None:
         raise ValueError(f"{error} - at `{path}`") from None
 
 
+@cache
 def make_section_validator(key: str, section_type: Any) -> Callable[[Any], None] | None:
     """As `make_validator` for the section *key* alone, None if its types say everything."""
     kinds = [kind for kind in get_args(section_type) or (section_type,) if _is_struct(kind)]
@@ -100,11 +102,12 @@ def _compiled(argument: str, lines: list[str], scope: dict[str, Any]) -> Callabl
     return validator
 
 
+@cache
 def make_validator(event_type: type[msgspec.Struct]) -> Callable[[Any], None]:
     """A function that raises ValueError if its argument, a decoded *event_type*, breaks one of those rules.
 
     It runs for every event of every file: the checks are written out as one function, as `dataclasses` does,
-    which takes 0.2 us where walking the types takes 5.
+    which takes 0.2 us where walking the types takes 5. Writing it takes milliseconds, so it is kept.
     """
     lines: list[str] = []
     scope: dict[str, Any] = {"too_large": _too_large, "invalid": _invalid}

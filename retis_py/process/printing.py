@@ -43,12 +43,12 @@ class _Printer:
         self.skipped = 0
 
     def work(self, block: Block) -> tuple[bytes, RetisError | None]:
-        clock, skipped = self.clock, self.skipped
+        clock = self.clock
         if self.reader.level == LATEST and is_utf8(block.data):
             try:
                 return self._fast(block), None
             except (msgspec.DecodeError, ValueError, RecursionError):
-                self.clock, self.skipped = clock, skipped  # a reader knows what is wrong
+                self.clock = clock  # a reader knows what is wrong
         return self._slow(block)
 
     def _fast(self, block: Block) -> bytes:
@@ -59,10 +59,6 @@ class _Printer:
         self.first.clock = self.clock
         texts = list(map(self._fast_series if self.reader.is_sorted else self.first.text, items))
         self.clock = self.first.clock
-        if None in texts:
-            kept = [text for text in texts if text is not None]
-            self.skipped += len(texts) - len(kept)
-            texts = kept
         end = self._end()
         texts.append("")  # the last one ends as the others
         return end.join(texts).encode()
@@ -71,11 +67,7 @@ class _Printer:
         texts = []
         renderer = self.first
         for event in series:
-            text = renderer.text(event)
-            if text is None:
-                self.skipped += 1
-                continue
-            texts.append(text)
+            texts.append(renderer.text(event))
             self.next.clock, renderer = renderer.clock, self.next
         self.first.clock = renderer.clock
         return "\n".join(texts)

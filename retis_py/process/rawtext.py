@@ -88,10 +88,12 @@ class RawRenderer:
     def _texts(self, key: str, text: Callable[[Any], Any], nothing: Any = "") -> Texts:
         """What *text* makes of the sections *key*, by their JSON; *nothing* for null."""
         hint = self._types[attribute(key)]
-        decode = msgspec.json.Decoder(hint).decode
-        validate = make_section_validator(key, hint)
+        tools: list[Any] = []
 
         def make(data: bytes) -> Any:
+            if not tools:  # most files have a few of all sections: the others cost no start-up time
+                tools[:] = msgspec.json.Decoder(hint).decode, make_section_validator(key, hint)
+            decode, validate = tools
             section = decode(data)
             if section is None:
                 return nothing
@@ -105,12 +107,12 @@ class RawRenderer:
         self.clock = Clock(startup.clock_monotonic_offset)
         return self._layout.block(startup)
 
-    def text(self, event: Any) -> str | None:
-        """The text of *event*, None if it has no common section."""
+    def text(self, event: Any) -> str:
+        """The text of *event*; one without a common section has none and counts as not valid."""
         startup = "" if event.startup is None else self._startup(bytes(event.startup))
         common = event.common
         if common is None:
-            return None
+            raise ValueError  # its other sections may be wrong too
         time = common.timestamp
         if time > _U64_MAX:
             raise ValueError
