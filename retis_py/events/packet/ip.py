@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from socket import AF_INET6, inet_ntoa, inet_ntop
 from struct import Struct
 
 from retis_py.events.packet.names import PROTOCOLS, TRUNCATED, protocol_text
 from retis_py.events.packet.transport import transport
 
-__all__ = ["ipv4", "ipv6"]
+try:
+    # what `socket` has them from: it takes 7 ms to import, mostly for names of numbers
+    from _socket import AF_INET6, inet_ntoa, inet_ntop
+except ImportError:
+    from socket import AF_INET6, inet_ntoa, inet_ntop
+
+__all__ = ["inet_ntoa", "ipv4", "ipv6"]
 
 _IPV4 = Struct("!BBHHHBBH4s4s").unpack_from
 _IPV6 = Struct("!IHBB16s16s").unpack_from

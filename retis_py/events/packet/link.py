@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from socket import inet_ntoa
 from struct import Struct
 
-from retis_py.events.packet.ip import ipv4, ipv6
+from retis_py.events.packet.ip import inet_ntoa, ipv4, ipv6
 from retis_py.events.packet.names import ETHERTYPES, TRUNCATED, ethertype_text, unsupported
 
 __all__ = ["ethernet", "network"]
