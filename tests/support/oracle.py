@@ -30,9 +30,11 @@ STARTUP = {
     },
 }
 
+# `json.dump` to a file takes ten times as long as `json.dumps`.
 # A reader panics where upstream has a bug: null stands for that. A bad line ends the file with an error.
 _SCRIPT = """
-import json, sys, retis
+import gc, json, sys, retis
+gc.disable()
 path, sort = sys.argv[1], sys.argv[2] == "series"
 out = []
 try:
@@ -44,7 +46,7 @@ try:
                 out.append([None, None])
 except Exception as error:
     out.append(str(error))
-json.dump(out, sys.stdout)
+sys.stdout.write(json.dumps(out))
 """
 
 

@@ -1,0 +1,25 @@
+"""What all tests share: bytecode for the commands they start.
+
+Hundreds of tests run `retis` as a process of its own. Where Python is told to write no bytecode, or may not, each
+would compile all modules again, which takes longer than most of what is tested.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+_CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        config.stash[_CACHE] = cache = tempfile.TemporaryDirectory(prefix="retis-bytecode-")
+        os.environ["PYTHONPYCACHEPREFIX"] = cache.name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _CACHE in config.stash:
+        config.stash[_CACHE].cleanup()
