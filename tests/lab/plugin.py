@@ -4,7 +4,7 @@ Each selected kernel test becomes one test per kernel, ``test_name[7.2]``. The f
 it and starts the whole selection inside, in one go; reports come back while it runs and count as if the
 tests had run here, so that one pytest run, with one closing line, covers everything. A guest that dies
 fails the tests it did not get to, with the end of its console. Tests marked ``one_kernel`` run in the last of
-the kernels only.
+the kernels only, and not at all where `tests.native` runs them on a kernel that can be traced.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import pytest
 from tests.lab.boot import REPOSITORY, LabError, boot, share_of
 from tests.lab.kernels import KERNELS, FetchError, fetch
 from tests.lab.relay import REPORTS_VARIABLE
+from tests.support.tracing import why_no_tracepoints
 
 KERNEL_TESTS = REPOSITORY / "tests" / "kernel"
+NATIVE_TESTS = REPOSITORY / "tests" / "native"
 #: seconds for one boot and the whole kernel suite, under emulation
 TIMEOUT = float(os.environ.get("RETIS_PY_LAB_TIMEOUT", "1500"))
 
@@ -54,8 +56,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not kernels or not inside:
         return
     items[:] = [item for item in items if item not in inside]
+    native = [item for item in items if NATIVE_TESTS in item.path.parents]
+    done = {item.name for item in native} if native and why_no_tracepoints() is None else set()
     for name in kernels:
-        chosen = [i for i in inside if name == kernels[-1] or not i.get_closest_marker("one_kernel")]
+        chosen = [
+            item
+            for item in inside
+            if not item.get_closest_marker("one_kernel") or (name == kernels[-1] and item.name not in done)
+        ]
         suite = Suite(name, [item.nodeid for item in chosen])
         items += [LabItem.make(item, suite) for item in chosen]
 
