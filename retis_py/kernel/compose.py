@@ -25,6 +25,7 @@ PROBE_ID = 0x7E715C0D
 TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW, TRACK_LAST = 1, 2, 4, 8, 16
 HIT_SILENT, HIT_STACK = 1 << 8, 1 << 9
 HIT_FREE_ONLY = 1 << 10  # hit_free(): not a flag in C
+HIT_MEMORY = 1 << 11  # memory_freed(): not a flag in C
 
 #: `Shape.drop_reason` of skb:kfree_skb on a kernel without drop reasons (before v5.17)
 NO_REASONS = -2
@@ -160,6 +161,8 @@ def _program(shape: Shape, number: int) -> str:
         return f"kept.args[{index}]" if shape.type == "kretprobe" else f"{shape.type}_arg(regs, {index})"
 
     lines = [f"int {shape.function(number)}({_PARAMETER[shape.type]})", "{"]
+    if shape.flags & HIT_MEMORY:
+        return "\n".join([*lines, f"\treturn memory_freed({arg(1)});", "}", ""])
     if shape.type == "kretprobe":
         lines.append("\tstruct entry_args kept;")
     if shape.many:

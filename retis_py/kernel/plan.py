@@ -14,6 +14,7 @@ from retis_py.collectors import Collector
 from retis_py.errors import ProbeError
 from retis_py.kernel.compose import (
     HIT_FREE_ONLY,
+    HIT_MEMORY,
     HIT_SILENT,
     HIT_STACK,
     NO_REASONS,
@@ -40,10 +41,13 @@ _TRACKING = {
     "kprobe:kfree_skb_partial": TRACK_FREE | TRACK_PARTIAL,
     "kprobe:pskb_expand_head": TRACK_EXPAND,
 }
-#: their stand-ins where functions cannot be probed: they fire for an sk_buff, whose data may have other users
+#: their stand-ins where functions cannot be probed: the first two fire for an sk_buff, whose data may have other
+#: users; the others for the data itself, of packets that are freed without the first (TCP's)
 _TRACKING_REDUCED = {
     "tp:skb:consume_skb": TRACK_FREE | TRACK_LAST,
     "tp:skb:kfree_skb": TRACK_FREE | TRACK_LAST,
+    "tp:kmem:kfree": HIT_MEMORY,
+    "tp:kmem:kmem_cache_free": HIT_MEMORY,
 }
 #: may run after the data was released: they report an identity that is known, and never begin one
 _NEVER_NEW = ("kprobe:skb_release_head_state", "kprobe:kfree_skbmem", "tp:net:net_dev_xmit")
@@ -73,6 +77,9 @@ def _at(probe: Probe, *types: str) -> int:
 
 def _shape(probe: Probe, tracking: int, silent: bool, collectors: Sequence[Collector], stack: bool) -> Shape:
     flags = tracking
+    if flags & HIT_MEMORY and silent:
+        return Shape(probe.type, flags=HIT_MEMORY)
+    flags &= ~HIT_MEMORY
     skb = _at(probe, "struct sk_buff *")
     if probe.type == "kretprobe" or probe.name in _NEVER_NEW:
         # a kretprobe's packet may be gone by the time its function returns

@@ -14,6 +14,7 @@ from retis_py.filters.packet import packet_filter
 from retis_py.kernel import compose as subject
 from retis_py.kernel.compose import (
     HIT_FREE_ONLY,
+    HIT_MEMORY,
     HIT_SILENT,
     HIT_STACK,
     TRACK_EXPAND,
@@ -96,6 +97,9 @@ SHAPES = [
     Shape("raw_tracepoint", 0, drop_reason=subject.NO_REASONS, flags=TRACK_FREE | TRACK_LAST),
     Shape("raw_tracepoint", 0, flags=TRACK_FREE | TRACK_LAST | HIT_FREE_ONLY),
 ]
+REDUCED_SHAPES = [
+    Shape("raw_tracepoint", flags=HIT_MEMORY),
+]
 
 
 def _collectors(defines):
@@ -133,7 +137,8 @@ def _check(text: str) -> str:
 @pytest.mark.parametrize("filtered", [None, "tcp port 443"])
 def test_text_of_every_option_is_valid_c(reduced: int, defines: int, filtered: str | None) -> None:
     packets = packet_filter(filtered) if filtered else None
-    run = Run(_collectors(defines), SHAPES, packets, None, TYPES, MACROS, 16, reduced=bool(reduced))
+    shapes = SHAPES + REDUCED_SHAPES * reduced
+    run = Run(_collectors(defines), shapes, packets, None, TYPES, MACROS, 16, reduced=bool(reduced))
     assert _check(compose(run)) == ""
 
 

@@ -44,6 +44,8 @@ class FakeSystem:
         "skb:kfree_skb": [SKB, OTHER, REASON],
         "skb:consume_skb": [SKB],
         "net:netif_rx": [SKB],
+        "kmem:kfree": [OTHER, OTHER],
+        "kmem:kmem_cache_free": [OTHER, OTHER, OTHER],
         "net:net_dev_xmit": [SKB, OTHER],
     }
 
@@ -182,6 +184,7 @@ def test_without_kprobes_packets_end_with_their_tracepoints() -> None:
     shapes = _shapes(["tp:net:netif_rx"], FakeSystem(kprobes=False))
     assert shapes["tp:skb:consume_skb"].flags == TRACK_FREE | TRACK_LAST | HIT_FREE_ONLY
     assert shapes["tp:skb:kfree_skb"].flags == TRACK_FREE | TRACK_LAST
+    assert shapes["tp:kmem:kfree"] == shapes["tp:kmem:kmem_cache_free"]
 
 
 @pytest.mark.parametrize("text", ["kfree_skbmem", "tp:net:net_dev_xmit", "kr:ip_rcv"])

@@ -38,6 +38,7 @@ from tests.kernel.test_sections import (
     test_startup_event_names_the_machine,
 )
 from tests.kernel.test_tracking import (
+    test_every_packet_of_a_connection_has_an_id_of_its_own,
     test_first_event_of_a_packet_is_when_it_was_first_seen,
     test_packet_keeps_its_id_through_a_translating_router,
 )
