@@ -25,7 +25,6 @@ from tests.kernel.test_drop import (
 from tests.kernel.test_filters import (
     test_meta_filter_tells_devices_apart,
     test_meta_filter_tells_namespaces_apart,
-    test_what_does_not_fit_the_buffers_is_counted,
 )
 from tests.kernel.test_packets import (
     test_captured_bytes_are_those_tcpdump_sees,
