@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from retis_py.cli.options import text_style
+from retis_py.cli.options import silence_stdout, text_style
+from retis_py.cli.signals import stop_on_signals
 from retis_py.errors import OutputError, UsageError
 from retis_py.events.section import Style
 
@@ -209,7 +210,7 @@ def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, re
             stack.callback(_close, writer)
         renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset))
         end = "\n\n" if style.multi_line else "\n"
-        stack.callback(collection.handle_signals())
+        collection.stopped = stop_on_signals()
         stack.callback(collection.close)
         collection.attach()
         if ready is not None:
@@ -227,7 +228,7 @@ def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, re
                     sys.stdout.write("".join([renderer.event(event) + end for event in batch]))
                     sys.stdout.flush()
         except BrokenPipeError:
-            _silence_stdout()
+            silence_stdout()
 
 
 def _close(writer: Any) -> None:
@@ -237,10 +238,3 @@ def _close(writer: Any) -> None:
         # told already if it was the reason to stop; what was complete has been kept
         if sys.exc_info()[0] is None:
             raise
-
-
-def _silence_stdout() -> None:
-    """Nobody reads any more: keep the interpreter from flushing to the closed pipe at its end."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -12,7 +12,7 @@ import click
 
 from retis_py.errors import UsageError
 
-__all__ = ["Input", "input_file", "reading", "resolve_input", "text_style"]
+__all__ = ["Input", "input_file", "reading", "resolve_input", "silence_stdout", "text_style"]
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,11 @@ def text_style(function: Function) -> Function:
     return function
 
 
+def silence_stdout() -> None:
+    """Nobody reads any more: keep the interpreter from flushing to the closed pipe at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 @contextmanager
 def reading() -> Iterator[None]:
     """How reading may end: quietly when nobody reads the output, with a warning when a file is cut short."""
@@ -105,8 +110,7 @@ def reading() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # also keeps the interpreter from flushing to the closed pipe at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        silence_stdout()
     except TruncatedFile as error:
         log.warning("%s", error)
         raise click.exceptions.Exit(1) from None

@@ -6,12 +6,10 @@ import logging
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -99,7 +97,8 @@ class Collection:
         self.options = options
         self.processed = 0
         self._undecodable, self._first_undecodable = 0, ""
-        self._stop = threading.Event()
+        #: tells whether the run was asked to end; it then still delivers what was collected so far
+        self.stopped: Callable[[], bool] = lambda: False
         self._command: subprocess.Popen[bytes] | None = None
         self._session: Session | None = None
         self._filter: PacketFilter | None = None
@@ -190,27 +189,6 @@ class Collection:
         trace = tuple(self._system.symbols.name(address) for address in self._session.stack(stack_id))
         return KernelSection(kernel.symbol, kernel.probe_type, trace) if trace else kernel
 
-    def stop(self) -> None:
-        """Ask `events` to end: it still delivers what was collected so far."""
-        self._stop.set()
-
-    def handle_signals(self) -> Callable[[], None]:
-        """Let SIGINT, SIGTERM and SIGQUIT end the run cleanly; returns what restores the handlers."""
-
-        def handler(_number: int, _frame: FrameType | None) -> None:
-            if not self._stop.is_set():
-                _log.info("Received signal, terminating...")
-            self._stop.set()
-
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-        before = {number: signal.signal(number, handler) for number in numbers}
-
-        def restore() -> None:
-            for number, old in before.items():
-                signal.signal(number, old)
-
-        return restore
-
     def _start_command(self) -> None:
         if self.options.cmd is None:
             return
@@ -236,7 +214,7 @@ class Collection:
         self._start_command()
         ending = False
         while True:
-            if not ending and (self._stop.is_set() or self._command_ended()):
+            if not ending and (self.stopped() or self._command_ended()):
                 ending = True
                 session.enable(False)
             began = now()
@@ -258,7 +236,7 @@ class Collection:
             if self._garbage is not None:
                 self._garbage.collect(quiet=not self._system.kprobes)
             if not batch:
-                self._stop.wait(_IDLE)
+                time.sleep(_IDLE)
 
     def _decode(self, raws: list[bytes]) -> list[Any]:
         decode, out = self._decoder.decode, []

@@ -13,7 +13,7 @@ __all__ = ["check_rights", "has_kprobes", "lockdown"]
 _log = logging.getLogger(__name__)
 
 # include/uapi/linux/capability.h
-_CAP_SYS_ADMIN, _CAP_SYSLOG, _CAP_PERFMON, _CAP_BPF = 21, 34, 38, 39
+_CAP_SYS_ADMIN, _CAP_BPF = 21, 39
 
 
 def _capabilities(status: Path = Path("/proc/self/status")) -> int:
@@ -33,18 +33,6 @@ def check_rights() -> None:
         raise KernelError("Retis does not have CAP_SYS_ADMIN: can't load BPF programs.", hint)
     if not held >> _CAP_BPF & 1:
         raise KernelError("Retis does not have CAP_BPF: can't install probes.", hint)
-
-
-def can_read_addresses() -> bool:
-    """May we see addresses in /proc/kallsyms? kernel/kallsyms.c, kallsyms_show_value()"""
-    if _capabilities() >> _CAP_SYSLOG & 1:
-        return True
-    try:
-        paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
-        restrict = int(Path("/proc/sys/kernel/kptr_restrict").read_text())
-    except (OSError, ValueError):
-        return False
-    return paranoid <= 0 and restrict == 0
 
 
 def has_kprobes() -> bool:
