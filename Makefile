@@ -23,7 +23,7 @@ again = $(1) || { sleep 5; $(1); } || { sleep 20; $(1); }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test-install demo test test-unit test-native test-kernels test-kernel bench check gen clean
+.PHONY: help install test-install demo test test-unit test-native test-kernels test-kernel test-ovs-usdt bench check gen clean wheel deb man docs
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,19 +50,39 @@ test-kernels: test-install ## run the kernel tests on all lab kernels
 test-kernel: test-install ## run the kernel tests on one: KERNEL=6.12
 	$(PYTEST) --lab $(KERNEL) tests/kernel
 
+test-ovs-usdt: test-install ## follow upcalls through your own USDT build of Open vSwitch: OVS=/directory/of/its/programs
+	@test -x "$(OVS)/ovs-vswitchd" || { echo 'error: OVS= must name the directory that has ovs-vswitchd' >&2; exit 2; }
+	RETIS_PY_KERNEL_TESTS=1 RETIS_PY_OVS_USDT=$(OVS) $(PYTHON) -m pytest tests/kernel/test_ovs_user.py $(ARGS)
+
 bench: test-install ## run the benchmarks
 	$(PYTHON) -m tests.bench
 
 check: test-install ## lint, and see that generated files are fresh
-	$(PYTHON) -m ruff check retis_py tests
+	$(PYTHON) -m ruff check retis_py tests packages docs setup.py
+	$(PYTHON) -m mypy
 	$(PYTHON) -c 'from retis_py.kernel.layouts import layouts_h as h; print(h(), end="")' | diff bpf/layouts.h - || \
 		{ echo 'bpf/layouts.h is stale: run make gen'; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-gen: $(INSTALLED) ## write generated files again (bpf/layouts.h)
+gen: test-install ## write generated files again: bpf/layouts.h, docs/reference, what examples in the docs print
 	$(PYTHON) -m retis_py.kernel.layouts
+	$(PYTHON) -m docs.tools.reference
+	$(PYTHON) -m docs.tools.examples
+
+docs: test-install ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+wheel: $(INSTALLED) ## build a wheel in dist/
+	$(PYTHON) -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+deb: $(INSTALLED) ## build a Debian package in dist/
+	$(PYTHON) -m packages.deb dist
+
+man: $(INSTALLED) ## write man pages to build/man/
+	$(PYTHON) -m packages.man build/man
 
 clean: ## remove environments and caches of this directory (downloaded kernels stay)
-	rm -rf .venv .venv-oracle .cache .pytest_cache .ruff_cache .hypothesis retis_py.egg-info build dist
+	rm -rf .venv .venv-oracle .cache .pytest_cache .ruff_cache .hypothesis retis_py.egg-info build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml tests/lab/packages.sh
@@ -77,7 +97,7 @@ $(TEST_INSTALLED): $(INSTALLED)
 ifneq ($(PACKAGES),skip)
 	tests/lab/packages.sh test
 endif
-	$(call again,$(PYTHON) $(PIP) --editable '.[test$(,)lab]')
+	$(call again,$(PYTHON) $(PIP) --editable '.[test$(,)lab$(,)arrow$(,)pandas$(,)docs]')
 	@touch $@
 
 $(ORACLE_INSTALLED): $(INSTALLED)

@@ -2,19 +2,30 @@
 
 enum { ARGS_MAX = 6 };
 
+/* Arguments of a call, as they were at its entry. */
+struct entry_args {
+	u64 args[ARGS_MAX];
+};
+
 struct context {
 	void *bpf;			/* the program's own context, for helpers that want it */
-	u64 timestamp;			/* ns, CLOCK_MONOTONIC: of the hit */
+	u64 timestamp;			/* ns, CLOCK_MONOTONIC: of the hit, unless a collector set another */
 	struct sk_buff *skb;		/* NULL if the probe has none */
 	struct net_device *dev;
 	struct net *net;
 	s32 drop_reason;
 	u8 has_drop_reason;
 	u8 tracked;			/* `orig_head` and `first_seen` are set */
+	u8 matched;			/* a collector knows the packet: it passes the filters */
 	u16 probe;			/* index into the run's probes */
 	unsigned char *head;		/* skb->head */
 	u64 orig_head;
 	u64 first_seen;
+#if HAVE_VALUES
+	const struct entry_args *args;	/* where the probe reports them: HIT_ARGS */
+	u64 ret;			/* the same: HIT_RET */
+#endif
+	CONTEXT_MEMBERS			/* arguments that collectors asked for: Collector.arguments */
 };
 
 /* The few members of an sk_buff that decide whether a hit matters, read at once: one bounded copy of [SKB_FIRST,

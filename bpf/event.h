@@ -11,6 +11,9 @@ struct scratch {
 	u32 size;		/* bytes of event.data in use */
 	u32 tail;		/* bytes of the tail in use, after `size` */
 	struct sk_buff skb;	/* [SKB_FIRST, SKB_LAST) of it is copied: the rest is stale */
+#if HAVE_CT
+	struct nf_conn ct;	/* collector ct: the connection looked at */
+#endif
 };
 
 enum { LEVELS = 4 };		/* task, softirq, interrupt, NMI */

@@ -5,6 +5,9 @@
 enum hit_flags {
 	HIT_SILENT = 1 << 8,	/* tracking only: the user did not ask for events of this probe */
 	HIT_STACK = 1 << 9,	/* with a stack trace */
+	HIT_ARGS = 1 << 12,	/* with the function's arguments */
+	HIT_RET = 1 << 13,	/* with its return value */
+	/* from 1 << 16 on: hooks and observers that only some probes run, see run_hooks() and run_observers() */
 };
 
 #if HAVE_STACK
@@ -16,6 +19,24 @@ static __always_inline void add_stack(struct scratch *s, struct context *ctx)
 
 	if (e)
 		e->id = stacks.get_stackid(ctx->bpf, BPF_F_FAST_STACK_CMP);
+}
+#endif
+
+#if HAVE_VALUES
+static __always_inline void add_values(struct scratch *s, struct context *ctx, u32 flags)
+{
+	if (flags & HIT_ARGS) {
+		struct args_raw *e = section(s, SECTION_ARGS, sizeof(*e));
+
+		if (e)
+			__builtin_memcpy(e->registers, ctx->args->args, sizeof(e->registers));
+	}
+	if (flags & HIT_RET) {
+		struct ret_raw *e = section(s, SECTION_RET, sizeof(*e));
+
+		if (e)
+			e->value = ctx->ret;
+	}
 }
 #endif
 
@@ -39,10 +60,14 @@ static __always_inline void report(struct context *ctx, u32 flags)
 	if (flags & HIT_STACK)
 		add_stack(s, ctx);
 #endif
-	run_hooks(s, ctx);
-	sections = s->event.header.sections & ~(1U << SECTION_STACK);
-	if (sections)	/* nothing to say, no event */
-		submit_event(s, ctx);
+#if HAVE_VALUES
+	add_values(s, ctx, flags);
+#endif
+	if (!run_hooks(s, ctx, flags)) {
+		sections = s->event.header.sections & ~(1U << SECTION_STACK);
+		if (sections)	/* nothing to say, no event */
+			submit_event(s, ctx);
+	}
 	*depth = at;
 }
 
@@ -63,15 +88,17 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 			return 0;
 		ctx->head = BRIEF(&brief, head);
 		info = find_tracking(ctx->skb, ctx->head, set, count);
-		if (!info && !(packet_matches(&brief) && meta_matches(ctx->skb)))
+		if (!info && !ctx->matched && !(packet_matches(&brief) && meta_matches(ctx->skb)))
 			return 0;
-		ctx->timestamp = bpf_ktime_get_ns();
+		if (!ctx->timestamp)
+			ctx->timestamp = bpf_ktime_get_ns();
 		track(ctx, count, info, flags);
 	} else {
 		if (HAVE_FILTER)	/* nothing to match: not what was asked for */
 			return 0;
 		ctx->timestamp = bpf_ktime_get_ns();
 	}
+	run_observers(ctx, flags);
 	if (!(flags & HIT_SILENT))
 		report(ctx, flags);
 	if (flags & TRACK_FREE && (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief)))

@@ -18,6 +18,21 @@ struct stack_raw {
 };
 _Static_assert(sizeof(struct stack_raw) == 8, "stack_raw");
 
+struct user_raw {
+	u64 ip;
+};
+_Static_assert(sizeof(struct user_raw) == 8, "user_raw");
+
+struct args_raw {
+	u64 registers[6];
+};
+_Static_assert(sizeof(struct args_raw) == 48, "args_raw");
+
+struct ret_raw {
+	u64 value;
+};
+_Static_assert(sizeof(struct ret_raw) == 8, "ret_raw");
+
 struct skb_tracking_raw {
 	u64 orig_head;
 	u64 timestamp;
@@ -72,6 +87,123 @@ struct skb_drop_raw {
 };
 _Static_assert(sizeof(struct skb_drop_raw) == 8, "skb_drop_raw");
 
+struct ovs_upcall_raw {
+	u32 port;
+	u32 cpu;
+	u8 cmd;
+	u8 _pad[7];
+};
+_Static_assert(sizeof(struct ovs_upcall_raw) == 16, "ovs_upcall_raw");
+
+struct ovs_enqueue_raw {
+	u64 upcall_ts;
+	u32 upcall_cpu;
+	u32 queue_id;
+	u32 port;
+	s32 ret;
+	u8 cmd;
+	u8 _pad[7];
+};
+_Static_assert(sizeof(struct ovs_enqueue_raw) == 32, "ovs_enqueue_raw");
+
+struct ovs_return_raw {
+	u64 upcall_ts;
+	u32 upcall_cpu;
+	s32 ret;
+};
+_Static_assert(sizeof(struct ovs_return_raw) == 16, "ovs_return_raw");
+
+struct ovs_recv_raw {
+	u64 key_size;
+	u64 batch_ts;
+	u32 pkt_size;
+	u32 queue_id;
+	u32 type;
+	u8 batch_idx;
+	u8 _pad[3];
+};
+_Static_assert(sizeof(struct ovs_recv_raw) == 32, "ovs_recv_raw");
+
+struct ovs_operation_raw {
+	u64 batch_ts;
+	u32 queue_id;
+	u8 batch_idx;
+	u8 type;
+	u8 _pad[2];
+};
+_Static_assert(sizeof(struct ovs_operation_raw) == 16, "ovs_operation_raw");
+
+struct ovs_action_raw {
+	u32 recirc_id;
+	u32 queue_id;
+	u32 value;
+	u16 action;
+	u16 command;
+};
+_Static_assert(sizeof(struct ovs_action_raw) == 16, "ovs_action_raw");
+
+struct ovs_ct_raw {
+	u8 min_addr[16];
+	u8 max_addr[16];
+	u32 flags;
+	u16 zone;
+	u16 min_port;
+	u16 max_port;
+	u8 _pad[6];
+};
+_Static_assert(sizeof(struct ovs_ct_raw) == 48, "ovs_ct_raw");
+
+struct ovs_lookup_raw {
+	u64 flow;
+	u64 sf_acts;
+	u32 ufid[4];
+	u32 n_mask_hit;
+	u32 n_cache_hit;
+};
+_Static_assert(sizeof(struct ovs_lookup_raw) == 40, "ovs_lookup_raw");
+
+struct nft_raw {
+	char table[128];
+	char chain[128];
+	s64 table_handle;
+	s64 chain_handle;
+	s64 rule_handle;
+	u64 net;
+	s32 verdict;
+	u8 policy;
+	u8 _pad[3];
+};
+_Static_assert(sizeof(struct nft_raw) == 296, "nft_raw");
+
+struct nft_verdict_chain_raw {
+	char name[128];
+};
+_Static_assert(sizeof(struct nft_verdict_chain_raw) == 128, "nft_verdict_chain_raw");
+
+struct ct_raw {
+	u8 orig_src[16];
+	u8 orig_dst[16];
+	u8 reply_src[16];
+	u8 reply_dst[16];
+	u64 labels[2];
+	u64 status;
+	u32 mark;
+	u32 orig_vtag;
+	u32 reply_vtag;
+	u16 orig_sport;
+	u16 orig_dport;
+	u16 reply_sport;
+	u16 reply_dport;
+	u16 zone_id;
+	u16 l3num;
+	u8 protonum;
+	u8 proto_state;
+	u8 zone_dir;
+	u8 state;
+	u8 _pad[4];
+};
+_Static_assert(sizeof(struct ct_raw) == 120, "ct_raw");
+
 struct dev_raw {
 	char name[16];
 	u32 ifindex;
@@ -94,15 +226,30 @@ _Static_assert(sizeof(struct packet_raw) == 8, "packet_raw");
 
 enum section_id {
 	SECTION_STACK = 0,
-	SECTION_SKB_TRACKING = 1,
-	SECTION_SKB_VLAN = 2,
-	SECTION_SKB_META = 3,
-	SECTION_SKB_DATA_REF = 4,
-	SECTION_SKB_GSO = 5,
-	SECTION_SKB_DROP = 6,
-	SECTION_DEV = 7,
-	SECTION_NS = 8,
-	SECTION_SKB_PACKET = 9,
+	SECTION_USER = 1,
+	SECTION_ARGS = 2,
+	SECTION_RET = 3,
+	SECTION_SKB_TRACKING = 4,
+	SECTION_SKB_VLAN = 5,
+	SECTION_SKB_META = 6,
+	SECTION_SKB_DATA_REF = 7,
+	SECTION_SKB_GSO = 8,
+	SECTION_SKB_DROP = 9,
+	SECTION_OVS_UPCALL = 10,
+	SECTION_OVS_ENQUEUE = 11,
+	SECTION_OVS_RETURN = 12,
+	SECTION_OVS_RECV = 13,
+	SECTION_OVS_OPERATION = 14,
+	SECTION_OVS_ACTION = 15,
+	SECTION_OVS_CT = 16,
+	SECTION_OVS_LOOKUP = 17,
+	SECTION_NFT = 18,
+	SECTION_NFT_VERDICT_CHAIN = 19,
+	SECTION_CT = 20,
+	SECTION_CT_PARENT = 21,
+	SECTION_DEV = 22,
+	SECTION_NS = 23,
+	SECTION_SKB_PACKET = 24,
 };
 
 #define MAX_EVENT 2048	/* bytes */

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 from retis_py.version import __version__
 
 if TYPE_CHECKING:
-    from retis_py.api import Event, EventFile, EventReader, EventSeries, SeriesReader
+    from retis_py.api import Event, EventFile, EventReader, EventSeries, SeriesReader, to_arrow, to_pandas
 
-__all__ = ["Event", "EventFile", "EventReader", "EventSeries", "SeriesReader", "__version__"]
+__all__ = [
+    "Event",
+    "EventFile",
+    "EventReader",
+    "EventSeries",
+    "SeriesReader",
+    "__version__",
+    "to_arrow",
+    "to_pandas",
+]
 
 
 def __getattr__(name: str) -> Any:

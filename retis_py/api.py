@@ -22,7 +22,7 @@ from retis_py.errors import EventFileError
 from retis_py.events import file
 from retis_py.views import View, view
 
-__all__ = ["Event", "EventFile", "EventReader", "EventSeries", "SeriesReader"]
+__all__ = ["Event", "EventFile", "EventReader", "EventSeries", "SeriesReader", "to_arrow", "to_pandas"]
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -156,3 +156,23 @@ class EventFile:
     def series(self) -> SeriesReader:
         """A new reader of the series."""
         return SeriesReader(self._path)
+
+
+def to_arrow(path: Path, rotate: bool = False) -> Any:
+    """The events of a file as a ``pyarrow.Table``: one row per event, one column per section.
+
+    With *rotate*, the split files that follow *path* are read too. Needs pyarrow (``retis_py[arrow]``).
+    """
+    from retis_py.process.table import read_table
+
+    return read_table(path, rotate)
+
+
+def to_pandas(path: Path, rotate: bool = False) -> Any:
+    """The events of a file as a ``pandas.DataFrame``: one column per field there is, as ``skb_drop.drop_reason``.
+
+    With *rotate*, the split files that follow *path* are read too. Needs pandas (``retis_py[pandas]``).
+    """
+    from retis_py.process.table import to_frame
+
+    return to_frame(path, rotate)

@@ -116,7 +116,7 @@ class TextRenderer:
     def _text(self, event: Any, layout: _Remembered) -> str:
         common = event.common
         if event.startup is not None:
-            self.clock = Clock(event.startup.clock_monotonic_offset)
+            self.clock = Clock(event.startup.clock_monotonic_offset.nanoseconds())
         if common is None:
             header = f"{layout.lead}(event without common section)"
         else:

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TextIO
 
-__all__ = ["LEVELS", "TRACE", "setup", "trace"]
+__all__ = ["LEVELS", "TRACE", "colour_allowed", "setup", "trace"]
 
 TRACE = 5
 logging.addLevelName(TRACE, "TRACE")
@@ -34,9 +34,9 @@ def trace(logger: logging.Logger, message: str, *args: object) -> None:
     logger.log(TRACE, message, *args)
 
 
-def _colour_wanted(stream: TextIO) -> bool:
-    term = os.environ.get("TERM", "")
-    return bool(term) and term != "dumb" and "NO_COLOR" not in os.environ and stream.isatty()
+def colour_allowed() -> bool:
+    """Whether the environment lets us colour: a terminal that can, and no ``NO_COLOR`` (https://no-color.org)."""
+    return os.environ.get("TERM", "") not in ("", "dumb") and not os.environ.get("NO_COLOR")
 
 
 class _Formatter(logging.Formatter):
@@ -68,7 +68,7 @@ def setup(level: str = "info", stream: TextIO | None = None, colour: bool | None
     out = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(out)
     verbose = LEVELS[level] <= logging.DEBUG
-    handler.setFormatter(_Formatter(verbose, _colour_wanted(out) if colour is None else colour))
+    handler.setFormatter(_Formatter(verbose, colour_allowed() and out.isatty() if colour is None else colour))
     root = logging.getLogger("retis_py")
     root.handlers[:] = [handler]
     root.propagate = False

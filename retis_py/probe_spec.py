@@ -17,7 +17,7 @@ TYPES = {
     "raw_tracepoint": "raw_tracepoint",
     "tp": "raw_tracepoint",
 }
-OPTIONS = ("stack",)
+OPTIONS = ("stack", "args", "ret")
 
 
 class Spec(NamedTuple):
@@ -51,4 +51,6 @@ def parse(text: str) -> Spec:
         raise ProbeError(
             f"Invalid TYPE {word}. See the help.", hint="a probe is [kprobe:|kretprobe:|tp:]TARGET[/OPTION]"
         )
+    if "ret" in options and kind != "kretprobe":
+        raise ProbeError(f"option 'ret' of {text}: only kretprobes see a return value", hint=f"kretprobe:{rest}/ret")
     return Spec(kind, rest, frozenset(options), text)

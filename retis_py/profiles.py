@@ -6,180 +6,52 @@ conditions on the kernel; the first whose conditions hold is used.
 
 from __future__ import annotations
 
+import difflib
 import logging
-import operator
 import os
-import platform
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from retis_py.errors import ProfileError, UsageError
 from retis_py.paths import profiles_dir
+from retis_py.profile_file import COMMANDS, Profile, Rule, SymbolTest, load
 
-__all__ = ["Profile", "Rule", "SymbolTest", "directories", "expand", "load", "profile_files"]
+__all__ = ["ETC", "Profile", "Rule", "SymbolTest", "directories", "expand", "load", "profile_files"]
 
 log = logging.getLogger(__name__)
 
-#: whether the kernel has a symbol; None: cannot be told
-SymbolTest = Callable[[str], "bool | None"]
-
-#: version of the format this code knows
-_MAJOR, _MINOR = 1, 0
-_COMMANDS = ("collect", "pcap")
-_OPERATORS = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_CONDITION = re.compile(r"(>=|<=|!=|=|>|<)\s*(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-(\d+))?$")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One entry for a command: its arguments, and when they apply."""
-
-    name: str
-    conditions: tuple[dict[str, str], ...]
-    args: dict[str, Any]
-
-    def holds(self, has_symbol: SymbolTest) -> bool:
-        """Whether all conditions do. Raises ProfileError for one that makes no sense."""
-        return all(self._check(condition, has_symbol) for condition in self.conditions)
-
-    @staticmethod
-    def _check(condition: dict[str, str], has_symbol: SymbolTest) -> bool:
-        kind = condition.get("type")
-        if kind == "symbol":
-            wanted = condition.get("exists", "true").lower() == "true"
-            return bool(has_symbol(condition["name"])) == wanted
-        return all(_version_holds(part.strip()) for part in condition["version"].split(","))
-
-    def arguments(self) -> list[str]:
-        """As on a command line, options in alphabetical order."""
-        out = []
-        for key, value in sorted(self.args.items()):
-            option = "--" + key.replace("_", "-")
-            for item in value if isinstance(value, list) else [value]:
-                out += [option] if item in ("", "~", "null") else [option, item]
-        return out
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A profile: for each command it is for, rules of which the first that holds counts."""
-
-    name: str
-    about: str
-    rules: dict[str, tuple[Rule, ...]]
-
-
-def kernel_version(release: str) -> tuple[int, ...]:
-    """``6.12.0-55.el10`` is (6, 12, 0, 55): the last is the first number after the dash."""
-    base, _, build = release.partition("-")
-    numbers = [int(part) for part in re.findall(r"\d+", base)[:3]]
-    match = re.search(r"(?:^|[.\-_])(\d+)(?=$|[.\-_])", build)
-    return (*numbers, *[0] * (3 - len(numbers)), int(match[1]) if match else 0)
-
-
-def _version_holds(condition: str) -> bool:
-    match = _CONDITION.match(condition)
-    if not match:
-        raise ProfileError(f"invalid version condition '{condition}'")
-    wanted = [None if part is None else int(part) for part in match.groups()[1:]]
-    running = kernel_version(platform.release())
-    pairs = [(ours, part) for ours, part in zip(running, wanted) if part is not None]
-    compare = _OPERATORS[match[1]]
-    return bool(compare([ours for ours, _ in pairs], [part for _, part in pairs]))
-
-
-def _require(good: bool, message: str) -> None:
-    if not good:
-        raise ProfileError(message)
-
-
-def _rule(entry: Any, where: str) -> Rule:
-    _require(isinstance(entry, dict), f"{where} is not a list of maps")
-    unknown = set(entry) - {"name", "when", "args"}
-    _require(not unknown, f"{where}: unknown field '{min(unknown, default='')}'")
-    _require(isinstance(entry.get("name", ""), str), f"{where}: name is not text")
-    args = entry.get("args") or {}
-    _require(isinstance(args, dict), f"{where}: args is not a map")
-    for key, value in args.items():
-        items = value if isinstance(value, list) else [value]
-        _require(all(isinstance(item, str) for item in items), f"{where}: args: invalid value of '{key}'")
-    conditions = entry.get("when") or []
-    _require(isinstance(conditions, list), f"{where}: when is not a list")
-    for condition in conditions:
-        _require(
-            isinstance(condition, dict) and all(isinstance(value, str) for value in condition.values()),
-            f"{where}: when is not a list of maps of text",
-        )
-        needs = {"symbol": "name", "version": "version"}.get(condition.get("type", ""))
-        _require(needs is not None, f"{where}: unknown condition type '{condition.get('type')}'")
-        value = condition.get(needs)
-        _require(isinstance(value, str) and bool(value), f"{where}: condition without {needs}")
-        if needs == "version":
-            for part in value.split(","):
-                _version_holds(part.strip())
-    return Rule(entry.get("name") or "Default", tuple(conditions), args)
-
-
-def _profile(document: Any, path: Path) -> Profile | None:
-    """The profile in a YAML *document*; None for one of another major version."""
-    _require(isinstance(document, dict), "not a map")
-    name, version = document.get("name"), document.get("version")
-    _require(isinstance(version, str), "missing field 'version'")
-    _require(isinstance(name, str) and bool(name), "missing field 'name'")
-    match = re.fullmatch(r"(\d+)\.(\d+)", version)
-    _require(match is not None, f"invalid version '{version}'")
-    assert match is not None
-    if int(match[1]) != _MAJOR:
-        log.warning("%s: profile %s has version %s, which is not supported: skipped", path, name, version)
-        return None
-    if int(match[2]) > _MINOR:
-        log.warning("%s: profile %s has version %s, which is partially supported", path, name, version)
-    rules = {}
-    for command in _COMMANDS:
-        entries = document.get(command) or []
-        _require(isinstance(entries, list), f"{command} is not a list of maps")
-        rules[command] = tuple(_rule(entry, command) for entry in entries)
-    return Profile(name, str(document.get("about") or ""), rules)
-
-
-def load(path: Path) -> list[Profile]:
-    """The profiles in a file. Raises ProfileError if one is not valid, or OSError."""
-    import yaml
-
-    try:
-        with path.open(encoding="utf-8") as file:
-            # BaseLoader: everything is text, 1.10 is not 1.1 and "no" is not False
-            documents = list(yaml.load_all(file, Loader=yaml.BaseLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(" ".join(str(error).split())) from None
-    profiles = (_profile(document, path) for document in documents if document not in (None, ""))
-    return [profile for profile in profiles if profile is not None]
+#: the administrator's profiles
+ETC = Path("/etc/retis/profiles")
+#: where upstream's packages put theirs
+_SHARE = Path("/usr/share/retis/profiles")
 
 
 def directories(extra: str | None = None) -> list[Path]:
-    """Where profiles are looked for, in this order: a user's come before the built-in ones."""
-    places = [Path(extra)] if extra else []
+    """Where profiles are looked for, in this order: a user's come before the system's, and those before ours."""
+    places = []
+    if extra is not None:
+        if not os.path.isdir(extra):
+            log.warning("The extra profiles directory %s is not a directory that can be read", extra)
+        places.append(Path(extra))
     home = os.environ.get("HOME")
     if home:
         places.append(Path(home, ".config/retis/profiles"))
-    places += [profiles_dir(), Path("/usr/share/retis/profiles"), Path("/etc/retis/profiles")]
-    return [place for place in places if place.is_dir()]
+    places += [ETC, profiles_dir(), _SHARE]
+    # os.path: a home that may not be looked into is none
+    return [place for place in places if os.path.isdir(place)]
 
 
 def profile_files(directory: Path) -> Iterator[tuple[Path, list[Profile] | ProfileError]]:
     """The files of *directory* that may be profiles, and what is in them."""
-    for path in sorted(directory.iterdir()):
-        if path.suffix in (".yaml", ".yml") and path.is_file():
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError as error:
+        log.warning("Skipping directory %s: %s", directory, error.strerror)
+        return
+    for path in paths:
+        if path.suffix in (".yaml", ".yml") and os.path.isfile(path):
             try:
                 yield path, load(path)
             except ProfileError as error:
@@ -188,32 +60,44 @@ def profile_files(directory: Path) -> Iterator[tuple[Path, list[Profile] | Profi
                 yield path, ProfileError(os.strerror(error.errno or 0))
 
 
+def _from_path(name: str) -> Profile:
+    try:
+        profiles = load(Path(name))
+    except (ProfileError, OSError) as error:
+        raise ProfileError(f"Could not import profile: {name}: {error}") from None
+    if len(profiles) != 1:
+        raise ProfileError(f"Could not import profile: {name} holds {len(profiles)} profiles, need one")
+    return profiles[0]
+
+
 def _find(name: str, extra: str | None) -> Profile:
     if os.path.isfile(name) and os.access(name, os.R_OK):
-        try:
-            profiles = load(Path(name))
-        except (ProfileError, OSError) as error:
-            raise ProfileError(f"Could not import profile: {error}") from None
-        if len(profiles) != 1:
-            raise ProfileError(f"Could not import profile: {name} holds {len(profiles)} profiles, need one")
-        return profiles[0]
+        return _from_path(name)
+    by_stem: list[Profile] = []
+    names, broken = set(), []
     for directory in directories(extra):
         found = []
         for path, content in profile_files(directory):
             if isinstance(content, ProfileError):
                 log.debug("Skipping invalid file %s: %s", path, content)
-            else:
-                found += [profile for profile in content if profile.name == name]
+                broken.append(f"{path}: {content}")
+                continue
+            names |= {profile.name for profile in content}
+            found += [profile for profile in content if profile.name == name]
+            if path.stem == name:
+                # a file's own name means its first profile: `-p drop` is drop.yaml's dropmon
+                by_stem += content[:1]
         if len(found) > 1:
             raise ProfileError(f"Found two profiles with name '{name}' in {directory}")
         if found:
             return found[0]
-    for directory in directories(extra):
-        # a file's own name means its first profile: `-p drop` is drop.yaml's dropmon
-        for path, content in profile_files(directory):
-            if path.stem == name and not isinstance(content, ProfileError) and content:
-                return content[0]
-    raise ProfileError(f"Profile with name {name} not found", "list them with: retis profile list")
+    if by_stem:
+        return by_stem[0]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else "list them with: retis profile list"
+    if broken:
+        hint += f" ({len(broken)} file(s) are not valid: {broken[0]})"
+    raise ProfileError(f"Profile with name {name} not found", hint)
 
 
 def _running_kernel() -> SymbolTest:
@@ -232,17 +116,36 @@ def _running_kernel() -> SymbolTest:
     return has_symbol
 
 
+def _arguments(rule: Rule, command: str, options: Mapping[str, bool | None] | None, path: Path) -> list[str]:
+    """The arguments of *rule*, which the command must have: *options* tells of each whether it takes a value."""
+    out = []
+    for option, value, line in rule.options():
+        where = f"{path}: line {line}"
+        if options is not None and option not in options:
+            close = difflib.get_close_matches(option, options, n=1)
+            raise UsageError(
+                f"{where}: retis {command} has no option {option}", hint=f"did you mean {close[0]}?" if close else None
+            )
+        takes_value = None if options is None else options[option]
+        if takes_value is not None and takes_value != (value is not None):
+            raise UsageError(f"{where}: {option} {'needs a value' if takes_value else 'takes no value'}")
+        out += [option] if value is None else [option, value]
+    return out
+
+
 def expand(
     profiles: Iterable[str],
     command: str,
     extra_dir: str | None = None,
     has_symbol: SymbolTest | None = None,
+    options: Mapping[str, bool | None] | None = None,
 ) -> list[str]:
     """The arguments that *profiles* (names or paths, also comma-separated) add to *command*.
 
-    Raises UsageError for a command profiles are not for, ProfileError for a profile that cannot be used.
+    *options* are the command's, with whether each takes a value (None: it may). Raises UsageError for a command
+    profiles are not for and for an option it does not have, ProfileError for a profile that cannot be used.
     """
-    if command not in _COMMANDS:
+    if command not in COMMANDS:
         raise UsageError(f"Subcommand {command} does not support profile enhancement")
     test = has_symbol or _running_kernel()
     out: list[str] = []
@@ -252,7 +155,9 @@ def expand(
         if rule is None:
             log.warning("None of the %s profiles defined in %s were selected", command, profile.name)
             continue
+        added = _arguments(rule, command, options, profile.path)
         plain = command == "collect" and rule.name == "Default"
         log.info("Applying profile %s%s", profile.name, "" if plain else f": {rule.name}")
-        out += rule.arguments()
+        log.debug("profile %s of %s adds: %s", profile.name, profile.path, shlex.join(added))
+        out += added
     return out

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from retis_py import collectors
-from retis_py.collectors import ct, ovs, skb
+from retis_py.collectors import ct, ovs, skb, skb_tracking
 from retis_py.events import core
 from retis_py.events.section import PLAIN
 
@@ -51,7 +50,8 @@ class View:
     def __str__(self) -> str:
         value = self._value
         # parts of sections have no text of their own, as upstream's
-        return str(value.text(PLAIN)) if isinstance(value, core.SkbId) or getattr(value, "key", "") else repr(self)
+        prints = isinstance(value, core.SkbId) or bool(getattr(value, "key", None))
+        return str(value.text(PLAIN)) if prints else repr(self)
 
     def __reduce__(self) -> Any:
         return type(self), (self._value,)
@@ -275,7 +275,7 @@ class Word(str):
 #: section type -> its view
 _VIEWS: dict[type, type[View]] = {
     core.SkbId: SkbTrackingView,
-    collectors.SkbTracking.sections[0]: SkbTrackingView,
+    skb_tracking.SkbTracking.sections[0]: SkbTrackingView,
     skb.PacketSection: PacketView,
     ct.CtSection: CtView,
     ct.CtProto: CtProtoView,

@@ -91,6 +91,8 @@ def ping() -> Path:
 
 def test_sections_show_what_upstreams_show(sample: Path) -> None:
     for mine, theirs in zip(ours(sample), upstream(sample)):
+        if "nft" in mine:
+            assert mine["nft"].pop("rule") is None  # an extension
         assert mine == theirs
 
 

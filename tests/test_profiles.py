@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retis_py import profiles
+from retis_py import profile_file, profiles
 from retis_py.errors import ProfileError, UsageError
 from retis_py.profiles import expand, load
 
@@ -120,7 +120,7 @@ def test_a_symbol_may_have_to_be_missing(place: Path) -> None:
 def test_version_conditions(
     place: Path, monkeypatch: pytest.MonkeyPatch, release: str, condition: str, holds: bool
 ) -> None:
-    monkeypatch.setattr(profiles.platform, "release", lambda: release)
+    monkeypatch.setattr(profile_file.platform, "release", lambda: release)
     write(
         place / "a.yaml",
         f"collect:\n  - when: [{{type: version, version: '{condition}'}}]\n    args: {{cmd: y}}\n",
@@ -202,6 +202,11 @@ def test_versions_of_the_format(place: Path, caplog: pytest.LogCaptureFixture) -
         "version: 1.0\nname: p\ncollect: [{when: [{type: version, version: '~6'}]}]",
         "version: 1.0\nname: p\ncollect: [{when: [{type: symbol, name: x, exists: [y]}]}]",
         "version: 1.0\nname: p\ncollect: [{name: [x]}]",
+        "version: 1.0\nname: p\nname: q",
+        "version: 1.0\nname: p\nabout: [x]",
+        "version: 1.0\nname: p\ncolect: []",
+        "version: 1.0\nname: p\n[x]: y",
+        "version: 1.0\nname: p\ncollect: &a [*a]",
         "\x00",
         "[" * 1000,
     ],
@@ -215,3 +220,87 @@ def test_a_file_that_is_no_profile_is_an_error_not_a_traceback(tmp_path: Path, t
 
 def test_name_of_a_file_means_its_first_profile() -> None:
     assert profiles.expand(["drop"], "collect", None) == profiles.expand(["dropmon"], "collect", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (4, "version: 1.0\nname: p\ncollect:\n  - arg:\n", "unknown field 'arg' of an entry of collect, did"),
+        (3, "version: 1.0\nname: p\ncolect:\n", "unknown field 'colect' of a profile, did you mean 'collect'?"),
+        (6, "version: 1.0\nname: p\npcap:\n- args:\n    probe: x\n    cmd: {}\n", "'cmd' is not text or a"),
+        (2, "version: 1.0\nname: [", "expected the node content, but found '<stream end>'"),
+        (2, "name: p\nversion: one\n", "invalid version 'one', not X.Y"),
+        (1, "name: p\nabout: x\n", "missing field 'version'"),
+        (5, "version: 1.0\nname: p\ncollect:\n- when:\n  - {type: kernel}\n", "unknown condition type 'kernel'"),
+        (3, "version: 1.0\nname: p\nname: q\n", "field 'name' is there twice"),
+        (6, "version: 1.0\nname: p\n---\nversion: 1.0\nname: q\ncollect: x\n", "collect is not a list of maps"),
+    ],
+)
+def test_an_error_names_the_line(tmp_path: Path, line: int, text: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"line {line}: {message}")
+
+
+OPTIONS = {"--probe": True, "--stack": False, "--out": None}
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        ("prob: x", "line 5: retis collect has no option --prob", "did you mean --probe?"),
+        ("zzz: x", "line 5: retis collect has no option --zzz", None),
+        ("probe:", "line 5: --probe needs a value", None),
+        ("stack: x", "line 5: --stack takes no value", None),
+    ],
+)
+def test_an_option_that_the_command_does_not_have_is_told_with_its_line(
+    place: Path, args: str, message: str, hint: str | None
+) -> None:
+    path = write(place / "a.yaml", f"collect:\n  - args:\n      {args}\n")
+    with pytest.raises(UsageError) as caught:
+        expand(["p"], "collect", str(place), lambda name: None, OPTIONS)
+    assert (str(caught.value), caught.value.hint) == (f"{path}: {message}", hint)
+
+
+def test_an_optional_value_may_be_there_or_not(place: Path) -> None:
+    write(place / "a.yaml", "collect:\n  - args: {out: x, stack: }\n")
+    assert expand(["p"], "collect", str(place), lambda name: None, OPTIONS) == ["--out", "x", "--stack"]
+    write(place / "a.yaml", "collect:\n  - args: {out: }\n")
+    assert expand(["p"], "collect", str(place), lambda name: None, OPTIONS) == ["--out"]
+
+
+def test_the_systems_profiles_come_after_the_users_and_before_ours(
+    place: Path, nobodys_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "ETC", place)
+    write(place / "x.yaml", "collect:\n  - args: {cmd: etc}\n", "ifdump")
+    assert expand(["ifdump"], "collect") == ["--cmd", "etc"]
+    write(nobodys_home / ".config/retis/profiles/x.yml", "collect:\n  - args: {cmd: mine}\n", "ifdump")
+    assert expand(["ifdump"], "collect") == ["--cmd", "mine"]
+
+
+def test_several_profiles_are_merged_in_the_order_given(place: Path) -> None:
+    write(place / "a.yaml", "collect:\n  - args: {probe: [a, b]}\n", "one")
+    write(place / "b.yaml", "collect:\n  - args: {probe: c, stack: }\n", "two")
+    assert expand(["two,one"], "collect", str(place)) == ["--probe", "c", "--stack", "--probe", "a", "--probe", "b"]
+
+
+def test_an_unknown_name_tells_of_one_like_it_and_of_files_that_are_broken(place: Path) -> None:
+    with pytest.raises(ProfileError) as caught:
+        args(place, "dropmom")
+    assert caught.value.hint == "did you mean dropmon?"
+    (place / "a.yaml").write_text("{")
+    with pytest.raises(ProfileError) as caught:
+        args(place, "zzz")
+    assert f"1 file(s) are not valid: {place}/a.yaml: line " in (caught.value.hint or "")
+
+
+def test_every_built_in_profile_is_valid_and_says_what_it_is_for() -> None:
+    found = {}
+    for path, content in profiles.profile_files(profiles.profiles_dir()):
+        assert not isinstance(content, ProfileError), f"{path}: {content}"
+        found.update({profile.name: profile.about for profile in content})
+    assert {"generic", "dropmon", "nft-dropmon", "ifdump", "pcap", "nft-drop"} == set(found) and all(found.values())

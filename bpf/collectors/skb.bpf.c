@@ -34,7 +34,7 @@ static __always_inline void hook_skb_packet(struct scratch *s, struct context *c
 	struct packet_raw *e;
 	u8 *to;
 
-	if (linear <= 0)
+	if (!ctx->skb || linear <= 0)
 		return;
 	if (has_mac(mac, network, skb->mac_len)) {
 		from = skb->head + mac;

@@ -2,10 +2,6 @@
  * address of the return address, which is the same at both ends of a call and different for every call under way,
  * nested and concurrent ones included. */
 
-struct entry_args {
-	u64 args[ARGS_MAX];
-};
-
 /* A return can be missed (maxactive): the oldest entries make room. */
 BPF_TABLE("lru_hash", u64, struct entry_args, entries, 4096);
 
@@ -25,6 +21,9 @@ static __always_inline int keep_args(struct pt_regs *regs)
 	kept.args[2] = PT_REGS_PARM3(regs);
 	kept.args[3] = PT_REGS_PARM4(regs);
 	kept.args[4] = PT_REGS_PARM5(regs);
+#ifdef PT_REGS_PARM6
+	kept.args[5] = PT_REGS_PARM6(regs);
+#endif
 	entries.update(&key, &kept);
 	return 0;
 }

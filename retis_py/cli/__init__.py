@@ -6,14 +6,19 @@ that is heavy; the one-line helps below spare importing the commands to list the
 
 from __future__ import annotations
 
-import gc
+import atexit
+import errno
 import importlib
+import logging
+import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
 from retis_py import log
+from retis_py.cli.base import Group, completer, open_standard_streams, silence_stdout
 from retis_py.errors import RetisError
 from retis_py.version import RELEASE_NAME, __version__
 
@@ -27,29 +32,26 @@ COMMANDS = {
     "sort": "Print stored events sorted by packet",
     "python": "Run a Python shell or script with the events loaded",
     "pcap": "Generate a PCAP-NG file from stored events",
+    "export": "Write stored events as a Parquet table",
+    "inspect": "Show what can be traced on this system",
     "profile": "Manage profiles",
-    "schema": "Print the JSON schema of events",
     "sh-complete": "Generate a shell completion script",
+    "schema": "Print the JSON schema of events",
     "stats": "Print statistics about stored events",
 }
 
-CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-
-class LazyGroup(click.Group):
-    """A group that imports a sub-command when it is used and accepts unambiguous prefixes (``retis coll``)."""
+class LazyGroup(Group):
+    """A group that imports a sub-command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            matches = [name for name in COMMANDS if name.startswith(cmd_name)]
-            if len(matches) != 1:
-                return None
-            cmd_name = matches[0]
-        module = importlib.import_module(f"retis_py.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        name = self.full_name(ctx, cmd_name)
+        if name is None:
+            return None
+        command: click.Command = importlib.import_module(f"retis_py.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,14 +63,25 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         profiles = ctx.params.get("profile") or ()
-        if command is not None and profiles:
+        if command is not None and profiles and not ctx.resilient_parsing:
             from retis_py.profiles import expand
 
             # the group's own function, which sets the log up, runs after this
             log.setup(ctx.params.get("log_level") or "info")
-            rest = rest + expand(profiles, command.name or "", ctx.params.get("extra_profiles_dir"))
+            extra = ctx.params.get("extra_profiles_dir")
+            rest = rest + expand(profiles, command.name or "", extra, options=_takes_value(command))
         ctx.obj = {"argv": [ctx.info_name or "retis", *_main_args(sys.argv[1:], args), *args[:1], *rest]}
         return name, command, rest
+
+
+def _takes_value(command: click.Command) -> dict[str, bool | None]:
+    """Options of *command*, and whether each takes a value; None: it may."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return {
+        name: None if getattr(option, "_flag_needs_value", False) else not option.is_flag
+        for option in options
+        for name in option.opts
+    }
 
 
 def _main_args(argv: list[str], rest: list[str]) -> list[str]:
@@ -76,7 +89,7 @@ def _main_args(argv: list[str], rest: list[str]) -> list[str]:
     return argv[: len(argv) - len(rest)] if rest and argv[-len(rest) :] == rest else []
 
 
-@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.group(cls=LazyGroup)
 @click.option(
     "--log-level",
     type=click.Choice(list(log.LEVELS)),
@@ -89,19 +102,52 @@ def _main_args(argv: list[str], rest: list[str]) -> list[str]:
     "--profile",
     multiple=True,
     metavar="LIST",
+    shell_complete=completer("profiles"),
     help="Comma-separated profiles to apply: names, or paths to profile files. Repeatable.",
 )
 @click.option("-P", "--extra-profiles-dir", metavar="DIR", help="Look for profiles in DIR first.")
 @click.version_option(__version__, "-V", "--version", message=f'retis %(version)s ("{RELEASE_NAME}")')
 @click.pass_context
 def cli(ctx: click.Context, log_level: str, profile: tuple[str, ...], extra_profiles_dir: str | None) -> None:
-    """Trace packets in the Linux network stack: where did my packet go, and why was it dropped?"""
+    """Trace packets in the Linux network stack: where did my packet go, and why was it dropped?
+
+    \b
+    Examples:
+      retis collect -c skb,skb-drop -f 'tcp port 443'
+      retis -p generic collect -o -f 'host 10.0.0.1'; retis sort
+      retis COMMAND --help
+    """
     log.setup(log_level)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of ``retis``: every expected error ends here, as one line and an exit status."""
+    open_standard_streams()
+    status = None
+
+    def leave() -> None:
+        # what follows is taking all modules apart, which takes 5 ms; a stream that fails is left to the interpreter
+        with suppress(OSError, ValueError):
+            if status is not None and sys.stdout is not None:
+                sys.stdout.flush()
+                os._exit(status)
+
+    if argv is None:
+        atexit.register(leave)  # first in, last out
+    status = _guarded(lambda: _run(argv))
+    if sys.stdout is not None:
+        # what is left in the buffer may be what cannot be written
+        status = max(status, _guarded(sys.stdout.flush))
+    sys.exit(status)
+
+
+def _run(argv: list[str] | None) -> int:
     debug = "debug" in (argv or sys.argv) or "trace" in (argv or sys.argv)
+    if "_RETIS_COMPLETE" in os.environ:
+        from retis_py.cli import complete
+
+        complete.register()
+        logging.disable()  # the terminal belongs to the shell
     try:
         status = cli.main(args=argv, prog_name="retis", standalone_mode=False)
     except click.exceptions.Exit as end:
@@ -116,7 +162,12 @@ def main(argv: list[str] | None = None) -> None:
         click.echo(f"Error: {error.format_message()}", err=True)
         status = 1
     except click.Abort:
-        status = 1
+        status = 130
+    except SystemExit:
+        # click's way to end when nobody reads; the class is not one of those it offers
+        if "PacifyFlushWrapper" in type(sys.stdout).__name__:
+            raise BrokenPipeError from None
+        raise
     except RetisError as error:
         if debug and "--log-level" in (argv or sys.argv):
             import traceback
@@ -127,9 +178,22 @@ def main(argv: list[str] | None = None) -> None:
         if error.hint:
             click.echo(f"Hint: {error.hint}", err=True)
         status = error.exit_code
-    # the interpreter's end looks for cycles among all there is, 15 ms for what the process takes with it anyway
-    gc.freeze()
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
+
+
+def _guarded(action: Callable[[], int | None]) -> int:
+    """What *action* returns; a stdout that nobody reads ends it quietly, one that cannot be written with an error."""
+    try:
+        return action() or 0
+    except BrokenPipeError:
+        silence_stdout()
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT):
+            raise
+        silence_stdout()
+        click.echo(f"Error: cannot write to stdout: {os.strerror(error.errno)}", err=True)
+        return 1
 
 
 def _sentence(text: str) -> str:

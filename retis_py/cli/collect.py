@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from retis_py.cli.options import silence_stdout, text_style
+from retis_py.cli.base import Command, completer, silence_stdout
+from retis_py.cli.options import text_style
 from retis_py.cli.signals import stop_on_signals
 from retis_py.errors import OutputError, UsageError
 from retis_py.events.section import Style
@@ -23,6 +24,20 @@ _log = logging.getLogger(__name__)
 
 #: seconds after which events are in the file, at the latest: what a SIGKILL can cost
 _FLUSH = 0.5
+
+#: options of single collectors
+_EXTRA = ("ovs_track", "ovs_enrich_flows", "ovs_enrich_rate", "nft_verdicts", "allow_system_changes")
+
+
+class _Collectors(click.Option):
+    """Its help names the collectors there are, which are looked up when it is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from retis_py.collectors import COLLECTORS
+
+        record = super().get_help_record(ctx)
+        names = ", ".join(kind.name for kind in COLLECTORS if kind.layouts)
+        return None if record is None else (record[0], record[1].format(names=names))
 
 
 def _comma_list(_ctx: click.Context, _param: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
@@ -39,11 +54,14 @@ def _skb_sections(ctx: click.Context, param: click.Parameter, values: Iterable[s
     return names
 
 
-def _once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """A filter or command given twice is a mistake to tell, not a choice to make in silence."""
-    if len(values) > 1:
-        raise click.UsageError(f"the argument '{param.opts[-1]}' cannot be used multiple times", ctx)
-    return values[0] if values else None
+def _nft_verdicts(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    from retis_py.collectors.nft import VERDICTS
+
+    names = _comma_list(ctx, param, values)
+    for name in names:
+        if name not in ("all", *VERDICTS):
+            raise click.BadParameter(f"'{name}' is not one of all, {', '.join(VERDICTS)}")
+    return names
 
 
 def _pages(_ctx: click.Context, _param: click.Parameter, value: int | None) -> int | None:
@@ -75,7 +93,7 @@ class _Output:
         return writer
 
 
-@click.command("collect")
+@click.command("collect", cls=Command)
 @click.option(
     "-c",
     "--collectors",
@@ -83,31 +101,30 @@ class _Output:
     default=("auto",),
     callback=_comma_list,
     metavar="LIST",
-    help="Comma-separated collectors to enable: auto (all that can run here), skb-tracking, skb, skb-drop, dev, "
-    "ns. [default: auto]",
+    shell_complete=completer("collectors"),
+    cls=_Collectors,
+    help="Comma-separated collectors to enable: auto (all that can run here), {names}. [default: auto]",
 )
 @click.option(
     "-p",
     "--probe",
     "probes",
     multiple=True,
+    shell_complete=completer("probes"),
     metavar="PROBE",
     help="Probe to attach: [TYPE:]TARGET[/OPTION], TYPE one of kprobe (k), kretprobe (kr), raw_tracepoint (tp). "
-    "TARGET may hold '*'. OPTION: stack. Repeatable.",
+    "TARGET may hold '*'. OPTION: stack (report the stack trace), args (the function's arguments), ret (what a "
+    "kretprobe's function returned). Repeatable.",
 )
 @click.option(
     "-f",
     "--filter-packet",
-    multiple=True,
-    callback=_once,
     metavar="EXPR",
     help="Only packets that match, in the syntax of pcap-filter(7).",
 )
 @click.option(
     "-m",
     "--filter-meta",
-    multiple=True,
-    callback=_once,
     metavar="EXPR",
     help="Only packets whose metadata match, e.g. 'sk_buff.dev.name == \"eth0\"': members of struct sk_buff and of "
     "what they point to, compared with ==, !=, <, <=, >, >=, combined with and, or, ().",
@@ -135,14 +152,49 @@ class _Output:
 )
 @click.option("--print", "print_", is_flag=True, help="Print events to stdout too, with --out.")
 @click.option("--stack", is_flag=True, help="Report the stack trace of all events.")
-@click.option("--cmd", multiple=True, callback=_once, metavar="CMD", help="Run CMD in a shell, collect until it ends.")
+@click.option("--probe-stack", is_flag=True, help="Probe the functions found in stack traces, too.")
+@click.option("--cmd", metavar="CMD", help="Run CMD in a shell, collect until it ends.")
 @click.option("--stop-after", type=click.IntRange(min=0), metavar="COUNT", help="Stop after COUNT events.")
 @click.option(
     "--skb-sections",
     multiple=True,
     callback=_skb_sections,
     metavar="LIST",
+    shell_complete=completer("skb_sections"),
     help="Comma-separated extra sections of collector skb: all, meta, dataref, gso.",
+)
+@click.option(
+    "--ovs-track",
+    is_flag=True,
+    help="Collector ovs: follow upcalls through ovs-vswitchd, if that has USDT probes (--enable-usdt-probes).",
+)
+@click.option(
+    "--ovs-enrich-flows",
+    is_flag=True,
+    help="Collector ovs: ask ovs-vswitchd for the datapath flow and the OpenFlow rules behind flows that are hit.",
+)
+@click.option(
+    "--ovs-enrich-rate",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Requests a second for --ovs-enrich-flows, at most.",
+)
+@click.option(
+    "--nft-verdicts",
+    multiple=True,
+    default=("drop", "accept"),
+    callback=_nft_verdicts,
+    metavar="LIST",
+    help="Comma-separated verdicts that collector nft reports: all, continue, break, jump, goto, return, drop, "
+    "accept, stolen, queue, repeat. [default: drop,accept]",
+)
+@click.option(
+    "--allow-system-changes",
+    is_flag=True,
+    help="Make the changes that collectors need, and undo them at the end: collector nft adds a table with a rule that "
+    "turns on tracing, and marks no packet.",
 )
 @click.option("--kconf", type=click.Path(path_type=Path), metavar="FILE", help="Kernel configuration to use.")
 @click.option(
@@ -156,7 +208,7 @@ class _Output:
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 @text_style
 @click.pass_context
-def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, style: Style, out: str | None, print_: bool, **options: Any) -> None:
     """Collect network events from the running kernel, until interrupted.
 
     \b
@@ -175,7 +227,9 @@ def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **o
             packet_filter=options["filter_packet"],
             meta_filter=options["filter_meta"],
             stack=options["stack"],
+            probe_stack=options["probe_stack"],
             skb_sections=options["skb_sections"],
+            extra={name: options[name] for name in _EXTRA},
             cmd=options["cmd"],
             stop_after=options["stop_after"] or 0,
             kconf=options["kconf"],
@@ -184,8 +238,11 @@ def command(ctx: click.Context, style: Style, out: str | None, print_: bool, **o
             cmdline=" ".join(run.get("argv", sys.argv)),
         )
     )
-    needs = (("--print", print_, "--out", out), ("--out-rotate", options["out_rotate"], "--out", out))
-    needs += (("--out-rotate-count", options["out_rotate_count"], "--out-rotate", options["out_rotate"]),)
+    needs = (
+        ("--print", print_, "--out", out),
+        ("--out-rotate", options["out_rotate"], "--out", out),
+        ("--out-rotate-count", options["out_rotate_count"], "--out-rotate", options["out_rotate"]),
+    )
     for option, given, needed, there in needs:
         if given and there is None:
             raise UsageError(f"the argument '{option}' needs '{needed}'")
@@ -201,14 +258,14 @@ def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, re
     """Open outputs, attach, and carry events to them until the run ends."""
     from retis_py.display import TextRenderer
     from retis_py.events.clock import Clock
-    from retis_py.kernel.collection import next_part, startup_event
+    from retis_py.kernel.startup import next_part, startup_event
 
     with ExitStack() as stack:
         startup = startup_event(collection.options.cmdline)
         writer = output.open(lambda split: startup if split is None else next_part(startup, split))
         if writer is not None:
             stack.callback(_close, writer)
-        renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset))
+        renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset.nanoseconds()))
         end = "\n\n" if style.multi_line else "\n"
         collection.stopped = stop_on_signals()
         stack.callback(collection.close)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from retis_py.cli.base import completer, silence_stdout
 from retis_py.errors import UsageError
 
-__all__ = ["Input", "input_file", "reading", "resolve_input", "silence_stdout", "text_style"]
+__all__ = ["Input", "input_file", "reading", "resolve_input", "text_style"]
 
 log = logging.getLogger(__name__)
 
@@ -52,22 +53,25 @@ def resolve_input(text: str | None) -> Input:
     return Input(path, rotate)
 
 
-def _input_callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Input:
-    return resolve_input(value)
+def _input_callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Input | None:
+    # a line that is being completed names no file yet
+    return None if ctx.resilient_parsing else resolve_input(value)
 
 
 def input_file(function: Function) -> Function:
     """The INPUT argument; the command gets an `Input` as *source*."""
-    return click.argument("source", metavar="[INPUT]", required=False, callback=_input_callback)(function)
+    return click.argument(
+        "source", metavar="[INPUT]", required=False, callback=_input_callback, shell_complete=completer("files")
+    )(function)
 
 
 def text_style(function: Function) -> Function:
-    """``--format``, ``--utc`` and ``-e``; the command gets a `Style` as *style*."""
+    """``--format``, ``--utc``, ``-e`` and ``--nft-rules``; the command gets a `Style` as *style*."""
 
     def collect(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         from retis_py.events.section import Style
 
-        fields = {"layout": "multi_line", "utc": "utc", "link_layer": "link_layer"}
+        fields = {"layout": "multi_line", "utc": "utc", "link_layer": "link_layer", "nft_rules": "nft_rules"}
         changed = value == "multi-line" if param.name == "layout" else value
         style = ctx.params.get("style") or Style()
         ctx.params["style"] = style._replace(**{fields[param.name or ""]: changed})
@@ -75,6 +79,13 @@ def text_style(function: Function) -> Function:
 
     common: dict[str, Any] = {"expose_value": False, "callback": collect}
     for option in (
+        click.option(
+            "--nft-rules",
+            "nft_rules",
+            is_flag=True,
+            help="Print the text of nftables rules too.",
+            **common,
+        ),
         click.option(
             "-e",
             "link_layer",
@@ -95,11 +106,6 @@ def text_style(function: Function) -> Function:
     ):
         function = option(function)
     return function
-
-
-def silence_stdout() -> None:
-    """Nobody reads any more: keep the interpreter from flushing to the closed pipe at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @contextmanager

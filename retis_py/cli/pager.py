@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
-import shutil
 import sys
 
 import click
@@ -27,6 +25,9 @@ def pager_command() -> list[str] | None:
     """The pager to use; None if none is wanted or there is none."""
     if "NOPAGER" in os.environ or not sys.stdout.isatty():
         return None
+    import shlex
+    import shutil
+
     command = shlex.split(os.environ.get("PAGER") or "")
     if not command:
         command = shlex.split(DEFAULT)
@@ -56,5 +57,4 @@ def start(ctx: click.Context) -> None:
     os.close(read)
     os.close(write)
     level = ctx.find_root().params.get("log_level") or "info"
-    term = os.environ.get("TERM", "")
-    log_setup.setup(level, sys.stdout, colour=term not in ("", "dumb"))
+    log_setup.setup(level, sys.stdout, colour=log_setup.colour_allowed())

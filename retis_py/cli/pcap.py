@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import click
 
+from retis_py.cli.base import Command, completer
 from retis_py.cli.options import Input, input_file, reading
 from retis_py.cli.signals import stop_on_signals
 from retis_py.errors import OutputError, ProbeError, RetisError, UsageError
@@ -45,12 +46,13 @@ def _opener(path: str | None) -> BinaryIO:
         raise OutputError(what, hint=os.strerror(error.errno or 0)) from None
 
 
-@click.command("pcap")
+@click.command("pcap", cls=Command)
 @click.option(
     "-p",
     "--probe",
     metavar="[TYPE:]TARGET",
     callback=_parse,
+    shell_complete=completer("event_probes"),
     help="Packets seen by this probe only. TYPE is kprobe (k), kretprobe (kr) or raw_tracepoint (tp); "
     "see the probes of a file with retis stats.",
 )

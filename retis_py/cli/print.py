@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retis_py.cli import pager
+from retis_py.cli.base import Command
 from retis_py.cli.options import Input, input_file, reading, text_style
 from retis_py.cli.signals import stop_on_signals
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from retis_py.events.section import Style
 
 
-@click.command("print")
+@click.command("print", cls=Command)
 @input_file
 @text_style
 @click.pass_context

@@ -6,10 +6,12 @@ import logging
 
 import click
 
+from retis_py.cli.base import Group
+
 log = logging.getLogger(__name__)
 
 
-@click.group("profile")
+@click.group("profile", cls=Group)
 def command() -> None:
     """Manage profiles: named sets of arguments, used with "retis -p NAME"."""
 
@@ -20,8 +22,9 @@ def list_profiles(ctx: click.Context) -> None:
     """List the profiles found, by the directory and file they are in.
 
     \b
-    Example:
+    Examples:
       retis profile list
+      retis -P ./my-profiles profile list
     """
     from retis_py.errors import ProfileError
     from retis_py.events.visible import visible

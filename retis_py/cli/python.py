@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from retis_py.cli.base import Command, completer
 from retis_py.cli.options import resolve_input
 from retis_py.errors import RetisError
 
@@ -24,7 +25,7 @@ def _find_script(name: str) -> str:
     places = [Path(home, ".config/retis/python")] if home else []
     for place in (*places, Path("/usr/share/retis/python")):
         path = (place / name).with_suffix(".py")
-        if path.is_file():
+        if os.path.isfile(path):
             return str(path)
     raise RetisError(f"Python script named {name} not found")
 
@@ -62,11 +63,16 @@ def _shell(names: dict[str, Any]) -> None:
     code.interact(local=names)
 
 
-@click.command("python")
+@click.command("python", cls=Command)
 @click.option(
-    "-i", "--input", "source", metavar="INPUT", help="Event file to read (default: as of retis print)."
+    "-i",
+    "--input",
+    "source",
+    metavar="INPUT",
+    shell_complete=completer("files"),
+    help="Event file to read (default: as of retis print).",
 )
-@click.argument("script", required=False)
+@click.argument("script", required=False, shell_complete=completer("files"))
 @click.argument("args", nargs=-1)
 def command(source: str | None, script: str | None, args: tuple[str, ...]) -> None:
     """Run a Python shell or script with the events loaded.

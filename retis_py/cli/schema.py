@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import click
 
+from retis_py.cli.base import Command
 
-@click.command("schema")
+
+@click.command("schema", cls=Command)
 def command() -> None:
     """Print the JSON schema of events.
 
     \b
-    Example:
+    Examples:
       retis schema > schema.json
+      retis schema | jq '.properties | keys'
     """
     from retis_py.process.schema import pretty
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
+from retis_py.cli.base import Command
 from retis_py.errors import OutputError, RetisError
 
 #: shells upstream knows, and what a script is called in a directory of such
@@ -22,8 +23,9 @@ _FILES = {
 
 def script(shell: str) -> str:
     """The completion script for *shell*. Raises RetisError for one that click has none for."""
-    from retis_py.cli import cli
+    from retis_py.cli import cli, complete
 
+    complete.register()
     kind = get_completion_class(shell)
     if kind is None:
         known = [name for name in _FILES if get_completion_class(name) is not None]
@@ -32,7 +34,7 @@ def script(shell: str) -> str:
     return ShellComplete.source(kind(cli, {}, "retis", "_RETIS_COMPLETE"))
 
 
-@click.command("sh-complete")
+@click.command("sh-complete", cls=Command)
 @click.option("--shell", type=click.Choice(list(_FILES)), required=True, help="Shell to complete for.")
 @click.option(
     "--register",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from retis_py.cli import pager
+from retis_py.cli.base import Command
 from retis_py.cli.options import Input, input_file, reading, text_style
 from retis_py.cli.signals import stop_on_signals
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command("sort")
+@click.command("sort", cls=Command)
 @click.option(
     "--max-buffer",
     type=click.IntRange(min=0),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from retis_py.cli import pager
+from retis_py.cli.base import Command
 from retis_py.cli.options import Input, input_file, reading
 from retis_py.cli.signals import stop_on_signals
 
 
-@click.command("stats")
+@click.command("stats", cls=Command)
 @input_file
 @click.pass_context
 def command(ctx: click.Context, source: Input) -> None:

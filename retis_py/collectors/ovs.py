@@ -1,10 +1,46 @@
 """ovs: what Open vSwitch does with a packet.  BPF side: bpf/collectors/ovs.bpf.c"""
 
-from typing import ClassVar, Literal, Optional, Tuple, Union  # noqa: UP035
+from __future__ import annotations
 
-from retis_py.collectors.base import Collector
-from retis_py.events.section import I32, U8, U16, U32, U64, Section, Style
-from retis_py.events.visible import visible
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from retis_py.collectors.base import Collector, Kernel, Unavailable
+from retis_py.collectors.ovs_enrich import FlowEnricher
+from retis_py.collectors.ovs_events import (
+    OvsAction,
+    OvsDetraceSection,
+    OvsFlowLookup,
+    OvsFlowOperation,
+    OvsNat,
+    OvsRecvUpcall,
+    OvsSection,
+    OvsUpcall,
+    OvsUpcallEnqueue,
+    OvsUpcallReturn,
+    Ufid,
+    known_action,
+    ufid_text,
+)
+from retis_py.collectors.ovs_raw import (
+    OvsActionRaw,
+    OvsCtRaw,
+    OvsEnqueueRaw,
+    OvsLookupRaw,
+    OvsOperationRaw,
+    OvsRecvRaw,
+    OvsReturnRaw,
+    OvsUpcallRaw,
+    enqueue,
+    nat,
+    operation,
+    recv,
+    upcall,
+)
+from retis_py.collectors.unixctl import Unixctl, UnixctlError, find_socket
+from retis_py.errors import MalformedEvent, RetisError
 
 __all__ = [
     "Ovs",
@@ -22,242 +58,27 @@ __all__ = [
     "ufid_text",
 ]
 
-#: unique flow identifier, as four 32-bit words
-Ufid = Tuple[U32, U32, U32, U32]  # noqa: UP006
-
-#: enum ovs_packet_cmd
-_COMMANDS = (" (unspec)", " (miss)", " (action)", " (exec)")
-
-#: actions without fields of their own, by their name in files -> in text
-_PLAIN_ACTIONS = {
-    "userspace": "userspace",
-    "set": "tunnel_set",
-    "push_vlan": "push_vlan",
-    "pop_vlan": "pop_vlan",
-    "sample": "sample",
-    "hash": "hash",
-    "push_mpls": "push_mpls",
-    "pop_mpls": "pop_mpls",
-    "set_masked": "set_masked",
-    "trunc": "trunc",
-    "push_eth": "push_eth",
-    "pop_eth": "pop_eth",
-    "ct_clear": "ct_clear",
-    "push_nsh": "push_nsh",
-    "pop_nsh": "pop_nsh",
-    "meter": "meter",
-    "clone": "clone",
-    "check_pkt_len": "check_pkt_len",
-    "add_mpls": "add_mpls",
-    "dec_ttl": "dec_ttl",
-}
-
-# bits of OvsAction.flags: see OVS_CT_* in bpf/collectors/ovs.bpf.c
-_RANGE_IPS, _RANGE_PORTS = 1 << 7, 1 << 8
-_CT_FLAGS = (
-    (1 << 0, "commit"),
-    (1 << 1, "force"),
-    (1 << 10, "persistent"),
-    (1 << 9, "hash"),
-    (1 << 11, "random"),
-)
+_log = logging.getLogger(__name__)
 
 
-def ufid_text(ufid: Tuple[int, int, int, int]) -> str:  # noqa: UP006
-    """*ufid* as ``ovs-dpctl`` prints it."""
-    a, b, c, d = ufid
-    return f"{a:08x}-{b >> 16:04x}-{b & 0xFFFF:04x}-{c >> 16:04x}-{c & 0xFFFF:04x}{d:08x}"
-
-
-def _command(cmd: int) -> str:
-    return _COMMANDS[cmd] if cmd < len(_COMMANDS) else ""
-
-
-class _Ovs(Section, tag_field="event_type"):
-    """An OVS event: one kind per thing that happens."""
-
-    key: ClassVar[str] = "ovs"
-
-
-class OvsUpcall(_Ovs, tag="upcall"):
-    """The kernel passes a packet to user space. *cmd* is enum ovs_packet_cmd, *port* the netlink port id."""
-
-    cmd: U8
-    port: U32
-    cpu: U32
-
-    def text(self, style: Style) -> str:
-        return f"upcall{_command(self.cmd)} port {self.port} cpu {self.cpu}"
-
-
-class OvsUpcallEnqueue(_Ovs, tag="upcall_enqueue"):
-    """A packet was queued for user space: by the upcall at *upcall_ts* ns on *upcall_cpu*, as *queue_id*."""
-
-    ret: I32
-    cmd: U8
-    port: U32
-    upcall_ts: U64
-    upcall_cpu: U32
-    queue_id: U32
-
-    def text(self, style: Style) -> str:
-        where = f"({self.upcall_cpu}/{self.upcall_ts})"
-        return f"upcall_enqueue{_command(self.cmd)} {where} q {self.queue_id} ret {self.ret}"
-
-
-class OvsUpcallReturn(_Ovs, tag="upcall_return"):
-    """An upcall is over."""
-
-    upcall_ts: U64
-    upcall_cpu: U32
-    ret: I32
-
-    def text(self, style: Style) -> str:
-        return f"upcall_ret ({self.upcall_cpu}/{self.upcall_ts}) ret {self.ret}"
-
-
-class OvsRecvUpcall(_Ovs, tag="recv_upcall"):
-    """User space received a queued packet, in the batch begun at *batch_ts* ns."""
-
-    type: U32
-    pkt_size: U32
-    key_size: U64
-    queue_id: U32
-    batch_ts: U64
-    batch_idx: U8
-
-    def text(self, style: Style) -> str:
-        return f"upcall_recv q {self.queue_id} pkt_size {self.pkt_size}"
-
-
-class OvsFlowOperation(_Ovs, tag="flow_operation"):
-    """User space asks the kernel to install a flow (put) or to execute actions on a packet (exec)."""
-
-    op_type: Literal["exec", "put"]
-    queue_id: U32
-    batch_ts: U64
-    batch_idx: U8
-
-    def text(self, style: Style) -> str:
-        return f"flow_{self.op_type} q {self.queue_id} ts {self.batch_ts} ({self.batch_idx})"
-
-
-class OvsFlowLookup(_Ovs, tag="flow_lookup"):
-    """A look-up in the kernel's flow table. *flow* and *sf_acts* are pointers, 0 for a miss."""
-
-    flow: U64
-    sf_acts: U64
-    ufid: Ufid
-    n_mask_hit: U32
-    n_cache_hit: U32
-    #: datapath flow and OpenFlow rules: empty until ``sort`` finds them
-    dpflow: str
-    ofpflows: Tuple[str, ...]  # noqa: UP006
-
-    def text(self, style: Style) -> str:
-        if not self.flow:
-            return f"flow miss mask {self.n_mask_hit} cache {self.n_cache_hit}"
-        text = (
-            f"flow hit ufid {ufid_text(self.ufid)} mask {self.n_mask_hit} cache {self.n_cache_hit}"
-            f" flow {self.flow:x} sf_acts {self.sf_acts:x}"
-        )
-        sep, flow_sep = ("\n", "\n    ") if style.multi_line else (" ", " ")
-        if self.dpflow:
-            text += f"{sep}odpflow {visible(self.dpflow)}"
-        if self.ofpflows:
-            text += f"{sep}openflow{flow_sep}{flow_sep.join(map(visible, self.ofpflows))}"
-        return text
-
-
-class OvsNat(Section):
-    """Translation asked for by the ``ct`` action."""
-
-    dir: Optional[Literal["src", "dst"]] = None
-    min_addr: Optional[str] = None
-    max_addr: Optional[str] = None
-    min_port: Optional[U16] = None
-    max_port: Optional[U16] = None
-
-    def range_text(self, flags: int) -> str:
-        text = f"({self.dir}" if self.dir is not None else ""
-        if not text:
-            return ""
-        low, high = self.min_addr, self.max_addr
-        if flags & _RANGE_IPS and low is not None and high is not None:
-            text += f"={visible(low)}" if low == high else f"={visible(low)}-{visible(high)}"
-        first, last = self.min_port, self.max_port
-        if flags & _RANGE_PORTS and first is not None and last is not None:
-            text += f":{first}" if first == last else f":{first}-{last}"
-        return f"{text})"
-
-
-class OvsAction(_Ovs, tag="action_execute", kw_only=True):
-    """An action executed on a packet: *action* and its own fields, which upstream keeps beside the others."""
-
-    #: None (or a name we do not know) is "unspec"
-    action: Optional[str] = None
-    #: output
-    port: Optional[U32] = None
-    #: recirc
-    id: Optional[U32] = None
-    #: ct: bit 0 commit, 1 force, 2 IPv4, 3 IPv6, 4 NAT, 5 source NAT, 6 destination NAT, 7 address range,
-    #: 8 port range, 9 hash, 10 persistent, 11 random
-    flags: Optional[U32] = None
-    zone_id: Optional[U16] = None
-    nat: Optional[OvsNat] = None
-    #: drop
-    reason: Optional[U32] = None
-    recirc_id: U32
-    queue_id: Optional[U32] = None
-
-    def text(self, style: Style) -> str:
-        text = f"[recirc_id {self.recirc_id:#x}] exec " if self.recirc_id else "exec "
-        text += self.action_text()
-        return text if self.queue_id is None else f"{text} q {self.queue_id}"
-
-    def action_text(self) -> str:
-        """The action alone; one that misses a field of its own is unspecified."""
-        action = self.action
-        if action == "output" and self.port is not None:
-            return f"oport {self.port}"
-        if action == "recirc" and self.id is not None:
-            return f"recirc {self.id:#x}"
-        if action == "drop" and self.reason is not None:
-            return f"drop {self.reason}"
-        if action == "ct" and self.flags is not None and self.zone_id is not None:
-            return self._ct_text(self.flags)
-        return _PLAIN_ACTIONS.get(action or "", "unspec")
-
-    def _ct_text(self, flags: int) -> str:
-        text = f"ct zone {self.zone_id}"
-        if self.nat is not None:
-            text += f" nat{self.nat.range_text(flags)}"
-        names = ",".join(name for bit, name in _CT_FLAGS if flags & bit)
-        return f"{text} {names}" if names else text
-
-
-#: the ``ovs`` section: one of these, told apart by ``event_type``
-OvsSection = Union[
-    OvsUpcall, OvsUpcallEnqueue, OvsUpcallReturn, OvsRecvUpcall, OvsFlowOperation, OvsAction, OvsFlowLookup
-]
-
-
-class OvsDetraceSection(Section):
-    """What is behind a flow of the kernel, from ``dpctl/get-flow`` and ``ofproto/detrace``."""
-
-    key: ClassVar[str] = "ovs-detrace"
-    ufid: Ufid
-    flow: U64
-    sf_acts: U64
-    dpflow: str
-    ofpflows: Tuple[str, ...]  # noqa: UP006
-
-    def text(self, style: Style) -> str:
-        text = f"ufid:{ufid_text(self.ufid)} {visible(self.dpflow)}"
-        if style.multi_line:
-            # the first flow is glued to the word before it
-            return f"{text}\nopenflow:" + "\n    ".join(map(visible, self.ofpflows))
-        return f"{text} openflow: " + " ".join(map(visible, self.ofpflows))
+def _find_process(name: str) -> int:
+    """The process called *name*."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, _, rest = path.read_text().partition(f" ({name}) ")
+        except OSError:
+            continue  # it has ended
+        if rest and rest[0] not in "ZX":  # a dead one that nobody has waited for is none
+            parents[int(pid)] = int(rest.split()[1])
+    # with --monitor there is a second one, which starts the first again
+    found = [pid for pid in parents if pid not in parents.values()]
+    if not found:
+        raise RetisError(f"--ovs-track: process {name} not found", hint="is it running, and in this PID namespace?")
+    if len(found) > 1:
+        pids = ", ".join(map(str, sorted(found)))
+        raise RetisError(f"--ovs-track: too many processes {name} found: {pids}", hint="there may be one only")
+    return found[0]
 
 
 class Ovs(Collector):
@@ -265,3 +86,191 @@ class Ovs(Collector):
 
     name = "ovs"
     sections = (OvsSection, OvsDetraceSection)
+    layouts = {
+        "ovs": {
+            "ovs_upcall": OvsUpcallRaw,
+            "ovs_enqueue": OvsEnqueueRaw,
+            "ovs_return": OvsReturnRaw,
+            "ovs_recv": OvsRecvRaw,
+            "ovs_operation": OvsOperationRaw,
+            "ovs_action": OvsActionRaw,
+            "ovs_ct": OvsCtRaw,
+            "ovs_lookup": OvsLookupRaw,
+        }
+    }
+    members = {
+        "dp_upcall_info": ("portid", "cmd"),
+        "sw_flow": ("id.ufid", "id.ufid_len", "sf_acts"),
+        "sw_flow_actions": ("actions_len",),
+        "sw_flow_key": ("recirc_id",),
+        "nlattr": ("nla_type",),
+        "ovs_conntrack_info": (
+            *("zone.id", "commit", "force", "nat", "family", "range.flags"),
+            *("range.min_addr", "range.max_addr", "range.min_proto", "range.max_proto"),
+        ),
+    }
+    arguments = {
+        "ovs_info": ("struct dp_upcall_info *",),
+        "ovs_key": ("struct sw_flow_key *",),
+        "ovs_attr": ("struct nlattr *",),
+        "ovs_actions": ("struct sw_flow_actions *",),
+        # no arguments, but what one of our functions tells the next
+        "ovs_queue_id": (),
+        "ovs_command": (),
+    }
+    targeted = {
+        "tp:openvswitch:ovs_dp_upcall": ("ovs_upcall",),
+        "kretprobe:queue_userspace_packet": ("ovs_enqueue",),
+        "kretprobe:ovs_dp_upcall": ("ovs_return",),
+        "tp:openvswitch:ovs_do_execute_action": ("ovs_action",),
+        "kretprobe:ovs_flow_tbl_lookup_stats": ("ovs_lookup",),
+    }
+    contexts = {
+        "tp:openvswitch:ovs_dp_upcall": "ovs_upcall_begins",
+        "kprobe:skb_zerocopy": "ovs_packet_copied",
+        "kretprobe:queue_userspace_packet": "ovs_enqueue_returns",
+        "kretprobe:ovs_dp_upcall": "ovs_upcall_returns",
+        "kprobe:ovs_flow_key_extract_userspace": "ovs_packet_injected",
+        "kprobe:ovs_dp_process_packet": "ovs_lookup_begins",
+        "kretprobe:ovs_flow_tbl_lookup_stats": "ovs_lookup_returns",
+    }
+    observers = {
+        "kprobe:skb_zerocopy": (),
+        "kprobe:ovs_flow_key_extract_userspace": ("ovs_command_begins",),
+        "kprobe:ovs_execute_actions": ("ovs_actions_begin",),
+        "kprobe:ovs_dp_process_packet": ("ovs_lookup_of",),
+    }
+
+    user_probes = {
+        "dpif_recv:recv_upcall": ("ovs_recv", (1, 2, 3, 5)),
+        "dpif_netlink_operate__:op_flow_put": ("ovs_put", ()),
+        "dpif_netlink_operate__:op_flow_execute": ("ovs_execute", (2, 3)),
+    }
+    no_user_probes = "was ovs-vswitchd built with --enable-usdt-probes?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid: int | None = None
+        self._enricher: FlowEnricher | None = None
+        self._actions: dict[int, str | None] = {}
+        self._probes: tuple[str, ...] = ()
+
+    def check(self, kernel: Kernel) -> None:
+        if kernel.types.tracepoint("ovs_dp_upcall") is None:
+            if kernel.has_symbol("ovs_dp_upcall") or kernel.module_loaded("openvswitch"):
+                raise Unavailable(
+                    "kernel module 'openvswitch' has no tracepoints or no BTF", hint="it has both from Linux 5.14 on"
+                )
+            raise Unavailable("kernel module 'openvswitch' is not loaded", hint="modprobe openvswitch")
+
+    def setup(self, kernel: Kernel, options: Mapping[str, Any]) -> None:
+        if options.get("ovs_track"):
+            self._pid = _find_process("ovs-vswitchd")
+        if options.get("ovs_enrich_flows"):
+            self._enricher = self._connect(options.get("ovs_enrich_rate") or 20)
+        types = kernel.types
+        values = types.enum("ovs_action_attr") or {}
+        # Linux commit e7bc7db9ba46 ("net: openvswitch: add explicit drop action") (in v6.6) gave drops an action
+        numbers = {name: values.get(f"OVS_ACTION_ATTR_{name}", 0xFFFF) for name in ("OUTPUT", "RECIRC", "CT", "DROP")}
+        self._actions = {value: known_action(name) for name, value in values.items()}
+        self._probes = tuple(name for name in self.targeted if kernel.kprobes or name.startswith("tp:"))
+        names = [parameter.name for parameter in types.function("ovs_flow_tbl_lookup_stats") or ()]
+        # Linux commit 9d2f627b7ec9 ("net: openvswitch: add masks cache hit counter") (in v5.9)
+        cached = "n_cache_hit" in names
+        self._defines = {
+            **{f"OVS_{name}": number for name, number in numbers.items()},
+            "OVS_ARG_MASK_HIT": names.index("n_mask_hit") if "n_mask_hit" in names else 3,
+            "OVS_ARG_CACHE_HIT": names.index("n_cache_hit") if cached else 0,
+            "HAVE_OVS_CACHE_HIT": int(cached),
+            "OVS_TRACK": int(bool(options.get("ovs_track"))),
+            "HAVE_OVS_NAT": int(types.has_member("ovs_conntrack_info", "nat")),
+        }
+
+    def probes(self) -> Iterable[str]:
+        return self._probes
+
+    def _connect(self, rate: int) -> FlowEnricher:
+        try:
+            enricher = FlowEnricher(Unixctl(find_socket("ovs-vswitchd", self._pid)), rate)
+            enricher.connect()
+        except UnixctlError as error:
+            raise RetisError(f"Failed to connect to OVS via unixctl: {error}", error.hint) from None
+        return enricher
+
+    def start(self) -> None:
+        if self._enricher is not None:
+            self._enricher.start()
+
+    def stop(self) -> None:
+        if self._enricher is not None:
+            self._enricher.stop()
+
+    def events(self) -> list[tuple[int, dict[str, Any]]]:
+        if self._enricher is None:
+            return []
+        return [(timestamp, {"ovs-detrace": section}) for timestamp, section in self._enricher.take()]
+
+    def process(self) -> int | None:
+        return self._pid
+
+    def maker(self, section: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        makers: dict[tuple[str, ...], Callable[..., Any]] = {
+            ("ovs_upcall",): upcall,
+            ("ovs_enqueue",): enqueue,
+            ("ovs_return",): OvsUpcallReturn,
+            ("ovs_recv",): recv,
+            ("ovs_operation",): operation,
+            ("ovs_action",): self._action,
+            ("ovs_action", "ovs_ct"): self._ct,
+            ("ovs_lookup",): self._lookup,
+        }
+        if parts not in makers:
+            raise MalformedEvent(f"raw event: {' and '.join(parts)} do not come together")
+        return makers[parts]
+
+    def _name(self, action: int) -> str | None:
+        if action not in self._actions:
+            self._actions[action] = None
+        return self._actions[action]
+
+    def _action(self, recirc_id: int, queue_id: int, value: int, action: int, command: int) -> OvsAction:
+        name = self._name(action)
+        return OvsAction(
+            action=name,
+            port=value if name == "output" else None,
+            id=value if name == "recirc" else None,
+            reason=value if name == "drop" else None,
+            recirc_id=recirc_id,
+            queue_id=queue_id if command else None,
+        )
+
+    def _ct(
+        self,
+        recirc_id: int,
+        queue_id: int,
+        value: int,
+        action: int,
+        command: int,
+        min_addr: bytes,
+        max_addr: bytes,
+        flags: int,
+        zone: int,
+        min_port: int,
+        max_port: int,
+    ) -> OvsAction:
+        return OvsAction(
+            action="ct",
+            flags=flags,
+            zone_id=zone,
+            nat=nat(min_addr, max_addr, flags, min_port, max_port),
+            recirc_id=recirc_id,
+            queue_id=queue_id if command else None,
+        )
+
+    def _lookup(
+        self, flow: int, sf_acts: int, a: int, b: int, c: int, d: int, n_mask_hit: int, n_cache_hit: int
+    ) -> OvsFlowLookup:
+        ufid = (a, b, c, d)
+        if self._enricher is not None and flow:
+            self._enricher.note(ufid, flow, sf_acts)
+        return OvsFlowLookup(flow, sf_acts, ufid, n_mask_hit, n_cache_hit, "", ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retis_py.collectors import COLLECTORS
-from retis_py.events.wire import Part, StackRaw
+from retis_py.events.wire import ArgsRaw, Part, RetRaw, StackRaw, UserRaw
 
 __all__ = ["PARTS"]
 
@@ -14,9 +14,12 @@ _OF_COLLECTORS = [
     for name, layout in layouts.items()
 ]
 
-#: in bit order, which is hook order; the stack trace comes first because it is the probe's, not a collector's, and
-#: what ends the event with a tail comes last
+#: in bit order, which is hook order; what is the probe's, not a collector's, comes first; what ends the event with a
+#: tail, last
 PARTS: tuple[Part, ...] = (
     Part("stack", StackRaw, "kernel"),
+    Part("user", UserRaw, "userspace"),
+    Part("args", ArgsRaw, "args", of_probe=True),
+    Part("ret", RetRaw, "args", of_probe=True),
     *sorted(_OF_COLLECTORS, key=lambda part: part.layout.tail is not None),
 )

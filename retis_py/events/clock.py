@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from retis_py.events.core import TimeSpec
-
 __all__ = ["Clock"]
 
 _EPOCH = datetime(1970, 1, 1)
@@ -15,9 +13,9 @@ _SECOND = 1_000_000_000
 class Clock:
     """Turns CLOCK_MONOTONIC nanoseconds into UTC dates, by the offset a startup event tells."""
 
-    def __init__(self, offset: TimeSpec) -> None:
+    def __init__(self, offset: int) -> None:
         #: CLOCK_REALTIME - CLOCK_MONOTONIC, in ns
-        self.offset = offset.nanoseconds()
+        self.offset = offset
         self._second = -1
         self._date = ""
 

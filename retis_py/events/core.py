@@ -3,8 +3,9 @@
 Annotations are evaluated by msgspec at run time: this module keeps to what Python 3.9 can evaluate.
 """
 
-from typing import ClassVar, Literal, Optional, Tuple  # noqa: UP035
+from typing import ClassVar, Literal, Optional, Tuple, Union  # noqa: UP035
 
+from retis_py.events.args import ArgsSection
 from retis_py.events.section import I32, I64, U32, U64, Section, Style
 from retis_py.events.visible import visible
 
@@ -12,6 +13,7 @@ __all__ = [
     "CommonSection",
     "KernelSection",
     "Machine",
+    "ProbeSection",
     "RotationPolicy",
     "SkbId",
     "SplitFile",
@@ -94,6 +96,10 @@ class UserspaceSection(Section):
         _, slash, binary = self.path.rpartition("/")
         where = f" ({visible(binary)})" if slash else ""
         return f"[u] {visible(self.symbol)}{where}"
+
+
+#: what tells probes apart
+ProbeSection = Union[KernelSection, UserspaceSection]
 
 
 class SkbId(Section):
@@ -186,4 +192,4 @@ class StartupSection(Section):
 
 
 #: core sections in file order; those of collectors come before the last one
-CORE_SECTIONS = (CommonSection, KernelSection, UserspaceSection, TrackingSection, StartupSection)
+CORE_SECTIONS = (CommonSection, KernelSection, UserspaceSection, TrackingSection, ArgsSection, StartupSection)

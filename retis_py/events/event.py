@@ -77,6 +77,8 @@ def make_event_type(sections: Iterable[Any]) -> type[BaseEvent]:
     ordered.sort(key=lambda section: _place(section_key(section)))
     ordered.append(startup)
     fields = [(attribute(section_key(section)), Optional[section], None) for section in ordered]
-    return msgspec.defstruct(
+    made: Any = msgspec.defstruct(
         "Event", fields, bases=(BaseEvent,), module="retis_py.collectors", omit_defaults=True, gc=False
     )
+    event_type: type[BaseEvent] = made
+    return event_type

@@ -18,7 +18,7 @@ s32, s64 = ctypes.c_int32, ctypes.c_int64
 #: ``char * n``: text that ends at the first NUL; bytes of packets are ``u8 * n``
 char = ctypes.c_char
 #: padding, as ``pad * n``: not a value
-pad = type("pad", (ctypes.c_byte,), {})
+pad: Any = type("pad", (ctypes.c_byte,), {})
 
 _C_NAMES = {u8: "u8", u16: "u16", u32: "u32", u64: "u64", s32: "s32", s64: "s64", char: "char", pad: "u8"}
 _CODES = {u8: "B", u16: "H", u32: "I", u64: "Q", s32: "i", s64: "q"}
@@ -28,7 +28,7 @@ class Raw(ctypes.Structure):
     """Base of raw layouts. `tail` says that a run of bytes, counted by the field so named, ends the event."""
 
     tail: ClassVar[str | None] = None
-    _fields_: Any = []
+    _fields_: ClassVar[Any] = []
 
     @classmethod
     def code(cls) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 
-__all__ = ["I32", "I64", "PLAIN", "U8", "U16", "U32", "U64", "Section", "Style"]
+__all__ = ["I32", "I64", "INTEGER_NAMES", "PLAIN", "U8", "U16", "U32", "U64", "Section", "Style"]
 
 U8 = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
@@ -18,6 +18,16 @@ U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
 U64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec bounds are i64: the upper one is checked by the reader
 I32 = Annotated[int, msgspec.Meta(ge=-0x8000_0000, le=0x7FFF_FFFF)]
 I64 = Annotated[int, msgspec.Meta(ge=-0x8000_0000_0000_0000, le=0x7FFF_FFFF_FFFF_FFFF)]
+
+#: names of these types, as JSON schemas and Arrow have them, by bounds
+INTEGER_NAMES: dict[tuple[int | None, int | None], str] = {
+    (0, 0xFF): "uint8",
+    (0, 0xFFFF): "uint16",
+    (0, 0xFFFF_FFFF): "uint32",
+    (0, None): "uint64",
+    (-0x8000_0000, 0x7FFF_FFFF): "int32",
+    (-0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF): "int64",
+}
 
 
 class Style(NamedTuple):
@@ -28,6 +38,8 @@ class Style(NamedTuple):
     link_layer: bool = False
     #: ``--utc``: print dates instead of monotonic nanoseconds
     utc: bool = False
+    #: ``--nft-rules``: print the text of nftables rules
+    nft_rules: bool = False
 
 
 PLAIN = Style()

@@ -16,12 +16,12 @@ import msgspec
 from retis_py.errors import EventFileError
 from retis_py.events.version import format_level
 
-__all__ = ["BLOCK", "MAX_LINE", "Block", "EventSource"]
+__all__ = ["BLOCK", "MAX_LINE", "Block", "EventSource", "open_file", "read_block"]
 
 log = logging.getLogger(__name__)
 
 #: bytes read at once: what a block's lines become fits into the processor's cache
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 #: longest line accepted, in bytes: a series of 18,000 events, or an event far beyond what a kernel can report
 MAX_LINE = 16 << 20
 
@@ -79,16 +79,8 @@ class EventSource:
     def _error(self, message: str) -> EventFileError:
         return EventFileError(f"{self.path}: {message}")
 
-    def _open(self, path: str) -> BinaryIO:
-        try:
-            return open(path, "rb")
-        except OSError as error:
-            raise EventFileError(
-                f"Could not open {path}: {os.strerror(error.errno or 0)} (os error {error.errno})"
-            ) from None
-
     def _first_line(self) -> Any:
-        with self._open(self.path) as file:
+        with open_file(self.path) as file:
             if not file.seekable():
                 raise self._error("events cannot be read from a pipe")
             try:
@@ -145,40 +137,51 @@ class EventSource:
         """All lines of all files. A line that is too long is an error, raised when it is reached."""
         self.done = 0
         for path in self.paths():
-            with self._open(path) as file:
-                for block in _blocks(path, file):
+            with open_file(path) as file:
+                offset = 0
+                while (block := read_block(file, path, offset)).data:
+                    offset += len(block.data)
                     self.done += len(block.data)
                     yield block
 
 
-def _blocks(path: str, file: BinaryIO) -> Iterator[Block]:
-    offset, rest = 0, b""
-    while True:
-        try:
-            chunk = file.read(BLOCK)
-        except OSError as error:
-            raise EventFileError(f"{path}: {os.strerror(error.errno or 0)}") from None
-        if not chunk:
-            if rest:
-                yield Block(path, offset, rest)
-            return
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            block = Block(path, offset, rest + chunk[:end])
-            first_line = len(rest) + chunk.find(b"\n")
-            if first_line > MAX_LINE:
-                raise _too_long(block)
-            yield block
-            offset += len(block.data)
-            rest = chunk[end:]
-        else:
-            rest += chunk
-            if len(rest) > MAX_LINE:
-                raise _too_long(Block(path, offset, rest))
+def open_file(path: str) -> BinaryIO:
+    """*path*, to be read. Raises EventFileError."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise EventFileError(
+            f"Could not open {path}: {os.strerror(error.errno or 0)} (os error {error.errno})"
+        ) from None
 
 
-def _too_long(block: Block) -> EventFileError:
-    return EventFileError(f"{block.path}: line {block.line_number(0)}: longer than {MAX_LINE >> 20} MiB")
+def read_block(file: BinaryIO, path: str, offset: int) -> Block:
+    """The block at *offset*, where a line begins; one without data at the end of the file."""
+    descriptor = file.fileno()
+    try:
+        data = os.pread(descriptor, BLOCK, offset)
+        end = data.rfind(b"\n") + 1
+        if not end and data:
+            data = _long_line(descriptor, path, offset, data)
+            end = len(data)
+    except OSError as error:
+        raise EventFileError(f"{path}: {os.strerror(error.errno or 0)}") from None
+    return Block(path, offset, data[:end])
+
+
+def _long_line(descriptor: int, path: str, offset: int, start: bytes) -> bytes:
+    """The line at *offset*, which begins with *start*, and those that end in the last part of it."""
+    parts = [start]
+    length = len(start)
+    end = 0
+    while not end and (part := os.pread(descriptor, BLOCK, offset + length)):
+        end = part.rfind(b"\n") + 1
+        if length + (part.find(b"\n") if end else len(part)) > MAX_LINE:
+            number = Block(path, offset, start).line_number(0)
+            raise EventFileError(f"{path}: line {number}: longer than {MAX_LINE >> 20} MiB")
+        parts.append(part[:end] if end else part)
+        length += len(part)
+    return b"".join(parts)
 
 
 def _json_error(error: Exception) -> str:

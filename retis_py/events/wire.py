@@ -15,11 +15,22 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from retis_py.errors import MalformedEvent
-from retis_py.events.core import CommonSection, KernelSection, Task
+from retis_py.events.core import CommonSection, KernelSection, Task, UserspaceSection
 from retis_py.events.event import attribute
 from retis_py.events.raw import Raw, char, s64, u16, u32, u64
 
-__all__ = ["HEADER", "MAX_EVENT", "Decoder", "HeaderRaw", "Part", "StackRaw", "text"]
+__all__ = [
+    "HEADER",
+    "MAX_EVENT",
+    "ArgsRaw",
+    "Decoder",
+    "HeaderRaw",
+    "Part",
+    "RetRaw",
+    "StackRaw",
+    "UserRaw",
+    "text",
+]
 
 
 class HeaderRaw(Raw):
@@ -41,6 +52,24 @@ class StackRaw(Raw):
     _fields_ = [("id", s64)]
 
 
+class UserRaw(Raw):
+    """Of a user space probe: the address of the probe's site."""
+
+    _fields_ = [("ip", u64)]
+
+
+class ArgsRaw(Raw):
+    """Argument registers at the entry of a function, or the first arguments of a tracepoint."""
+
+    _fields_ = [("registers", u64 * 6)]
+
+
+class RetRaw(Raw):
+    """Return register of a function."""
+
+    _fields_ = [("value", u64)]
+
+
 HEADER = struct.Struct("=" + HeaderRaw.code())
 #: bytes of the largest event the BPF side can build (bpf/event.h)
 MAX_EVENT = 2048
@@ -53,6 +82,8 @@ class Part(NamedTuple):
     layout: type[Raw]
     #: key of the event section
     section: str
+    #: what it means depends on the probe: its maker is given the probe's index first
+    of_probe: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -71,6 +102,13 @@ def _common(timestamp: int, cpu: int, pid_tgid: int, comm: bytes) -> CommonSecti
     return CommonSection(timestamp, cpu, _task(pid_tgid, comm))
 
 
+def _user(probe: Any, pid_tgid: int, ip: int) -> UserspaceSection:
+    if not isinstance(probe, UserspaceSection):
+        raise MalformedEvent("raw event: not of a user space probe")
+    task = _task(pid_tgid, b"")
+    return UserspaceSection(probe.probe_type, probe.symbol, ip, probe.path, task.pid, task.tgid)
+
+
 class _Plan(NamedTuple):
     unpack: Callable[[bytes], tuple[Any, ...]]
     #: bytes before the tail
@@ -85,7 +123,8 @@ class Decoder:
 
     *parts* lists all section ids in bit order; *makers(section, names)* gives the function that builds an event
     section from the values of the named parts (and, last, the tail's bytes if one of them has a tail): a section,
-    or None to leave it out. *probes* are the run's kernel sections by index; a probe may be added while running.
+    or None to leave it out. *probes* are the run's kernel (or userspace) sections by index; a probe may be added while
+    running.
     """
 
     def __init__(
@@ -93,7 +132,7 @@ class Decoder:
         event_type: Any,
         parts: Sequence[Part],
         makers: Callable[[str, tuple[str, ...]], Callable[..., Any]],
-        probes: Sequence[KernelSection],
+        probes: Sequence[KernelSection | UserspaceSection],
         special: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         self._event_type, self._parts, self._makers = event_type, parts, makers
@@ -114,20 +153,27 @@ class Decoder:
                 tail = at + [field[0] for field in part.layout._fields_].index(part.layout.tail)
             filled.setdefault(part.section, []).append((part.name, at, at + count, part.layout.tail is not None))
             code, at = code + part.layout.code(), at + count
-        scope: dict[str, Any] = {"Event": self._event_type, "common": _common, "probes": self._probes}
+        scope: dict[str, Any] = {"Event": self._event_type, "common": _common, "probes": self._probes, "user": _user}
         arguments = ["common=common(v[0], v[3], v[4], v[5])"]
         kernel = "probes[v[2]]"
         for number, (section, pieces) in enumerate(filled.items()):
             values = ", ".join(f"*v[{start}:{end}]" for _, start, end, _ in pieces)
             if any(has_tail for *_, has_tail in pieces):
                 values += ", tail"
+            if section == "userspace":
+                kernel = ""
+                arguments.append(f"userspace=user(probes[v[2]], v[4], {values})")
+                continue
+            if any(part.of_probe for part in present if part.section == section):
+                values = f"v[2], {values}"
             if section in self._special:
                 scope["special"] = self._special[section]
                 kernel = f"special(probes[v[2]], {values})"
                 continue
             scope[f"make{number}"] = self._makers(section, tuple(name for name, *_ in pieces))
             arguments.append(f"{attribute(section)}=make{number}({values})")
-        arguments.insert(1, f"kernel={kernel}")
+        if kernel:
+            arguments.insert(1, f"kernel={kernel}")
         exec(f"def build(v, tail):\n    return Event({', '.join(arguments)})", scope)
         unpacker = struct.Struct(code)
         return _Plan(unpacker.unpack_from, unpacker.size, tail, scope["build"])

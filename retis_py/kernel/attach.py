@@ -12,6 +12,7 @@ from retis_py.kernel.compose import Shape
 from retis_py.kernel.plan import Planned
 from retis_py.kernel.session import Session
 from retis_py.kernel.symbols import Symbols
+from retis_py.kernel.usdt import UserProcess
 
 __all__ = ["MANY", "attach_all", "gather", "progress"]
 
@@ -49,7 +50,13 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def attach_all(session: Session, planned: Sequence[Planned], shapes: Sequence[Shape], symbols: Symbols) -> int:
+def attach_all(
+    session: Session,
+    planned: Sequence[Planned],
+    shapes: Sequence[Shape],
+    symbols: Symbols,
+    process: UserProcess | None = None,
+) -> int:
     """Attach all probes; returns how many there are now. A required one that cannot be attached is an error, unless
     it is one of many: those are left out with one warning."""
     numbers = {shape: number for number, shape in enumerate(shapes)}
@@ -63,7 +70,10 @@ def attach_all(session: Session, planned: Sequence[Planned], shapes: Sequence[Sh
         function = shape.function(numbers[shape])
         _log.debug("Adding probe to %s", probe.name)
         try:
-            if probe.type == "raw_tracepoint":
+            if probe.type == "usdt":
+                assert process is not None
+                session.attach_usdt(function, index, process)
+            elif probe.type == "raw_tracepoint":
                 session.attach_raw_tracepoint(function, index, probe.attach_name)
             else:
                 at_return = probe.type == "kretprobe"

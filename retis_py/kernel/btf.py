@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retis_py.errors import KernelError
+from retis_py.kernel.btf_names import MAGIC
 from retis_py.kernel.libbpf import DUMP_PRINTF, libc, library
 
-__all__ = ["Btf", "KernelTypes", "Kind", "Member", "Parameter"]
+__all__ = ["Btf", "Kind", "Member", "Parameter"]
 
-BTF_DIR = Path("/sys/kernel/btf")
 
 
 class Kind:
@@ -81,6 +81,7 @@ class Btf:
         self._cache: dict[int, _Type] = {}
         self._found: dict[tuple[str, int], int] = {}
         self._indexed = False
+        self._described: dict[int, tuple[str, int]] = {}
 
     def type(self, type_id: int) -> _Type:
         """The record of *type_id*."""
@@ -111,7 +112,7 @@ class Btf:
         self._indexed = True
         raw = self.path.read_bytes()
         magic, _, _, head, type_off, type_len, str_off, str_len = struct.unpack_from("=HBBIIIII", raw)
-        if magic != 0xEB9F:
+        if magic != MAGIC:
             return  # an object file
         names = raw[head + str_off : head + str_off + str_len]
         at, end, type_id = head + type_off, head + type_off + type_len, 1
@@ -218,6 +219,11 @@ class Btf:
 
     def describe(self, type_id: int) -> tuple[str, int]:
         """``struct sk_buff *`` and the number of pointers in front of it; typedefs keep their name."""
+        if type_id not in self._described:
+            self._described[type_id] = self._describe(type_id)
+        return self._described[type_id]
+
+    def _describe(self, type_id: int) -> tuple[str, int]:
         depth = 0
         while type_id:
             record = self.type(type_id)
@@ -236,10 +242,19 @@ class Btf:
             name = prefix.get(record.kind, "") + record.name
         return name + " " * bool(depth) + "*" * depth, depth
 
+    def _by_memory(self, type_id: int) -> bool:
+        """Is this a structure of more than one register?"""
+        bare = self.strip(type_id) if type_id else 0
+        return bool(bare) and self.type(bare).kind in (Kind.STRUCT, Kind.UNION) and self.size(bare) > 8
+
     def _parameters(self, proto_id: int) -> list[Parameter]:
+        """Up to a structure passed by value, if it takes more than a register: where the next ones are then depends on
+        the machine's calling convention."""
         out = []
         for name_off, type_id in self._records(self.type(proto_id), "=II"):
             text, depth = self.describe(type_id)
+            if not depth and self._by_memory(type_id):
+                break
             out.append(Parameter(self._text(name_off), text, type_id, depth))
         return out
 
@@ -247,6 +262,15 @@ class Btf:
         """The parameters of function *name*, None where BTF does not know it."""
         type_id = self.find(name, Kind.FUNC)
         return self._parameters(self.type(type_id).ref) if type_id else None
+
+    def returns(self, name: str) -> Parameter | None:
+        """What function *name* returns, as a parameter without a name; None for ``void`` and where it is unknown."""
+        type_id = self.find(name, Kind.FUNC)
+        returned = self.type(self.type(type_id).ref).ref if type_id else 0
+        if not returned:
+            return None
+        text, depth = self.describe(returned)
+        return Parameter("", text, returned, depth)
 
     def tracepoint(self, name: str) -> list[Parameter] | None:
         """The parameters of tracepoint *name* (without group), from ``btf_trace_<name>``; its first, ``void *``
@@ -281,51 +305,3 @@ class Btf:
         finally:
             lib.btf_dump__free(dump)
         return b"".join(parts).decode()
-
-
-class KernelTypes:
-    """vmlinux and its modules; what is asked for is searched in vmlinux first, then in the named module."""
-
-    def __init__(self, directory: Path = BTF_DIR) -> None:
-        self.directory = directory
-        if not (directory / "vmlinux").exists():
-            raise KernelError(
-                f"this kernel has no BTF ({directory}/vmlinux is missing)",
-                hint="run a kernel with CONFIG_DEBUG_INFO_BTF=y; `make demo` shows retis in a VM",
-            )
-        self.vmlinux = Btf(directory / "vmlinux")
-        self._modules: dict[str, Btf | None] = {}
-
-    def module(self, name: str) -> Btf | None:
-        """The types of module *name*, None where it is not loaded or has no BTF."""
-        if name not in self._modules:
-            path = self.directory / name
-            self._modules[name] = Btf(path, self.vmlinux) if path.exists() else None
-        return self._modules[name]
-
-    def modules(self) -> list[str]:
-        """Modules that have BTF."""
-        return sorted(path.name for path in self.directory.iterdir() if path.name != "vmlinux")
-
-    def everywhere(self) -> Iterator[Btf]:
-        """vmlinux, then every module."""
-        yield self.vmlinux
-        for name in self.modules():
-            found = self.module(name)
-            if found:
-                yield found
-
-    def function(self, name: str, module: str | None = None) -> list[Parameter] | None:
-        """The parameters of a function, of *module* if known, else of the first file that has it."""
-        if module:
-            types = self.module(module)
-            return types.function(name) if types else None
-        return next((found for btf in self.everywhere() if (found := btf.function(name)) is not None), None)
-
-    def tracepoint(self, name: str) -> list[Parameter] | None:
-        """The parameters of a tracepoint of vmlinux or of any module."""
-        return next((found for btf in self.everywhere() if (found := btf.tracepoint(name)) is not None), None)
-
-    def enum(self, name: str) -> dict[str, int] | None:
-        """The values of an enum of vmlinux or of any module."""
-        return next((found for btf in self.everywhere() if (found := btf.enum(name)) is not None), None)

@@ -8,17 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from retis_py.collectors import Event
 from retis_py.collectors.base import Collector
 from retis_py.collectors.parts import PARTS
-from retis_py.errors import KernelError, MalformedEvent
-from retis_py.events.core import CommonSection, KernelSection, Machine, SplitFile, StartupSection, TimeSpec
+from retis_py.errors import KernelError, MalformedEvent, UsageError
+from retis_py.events.core import CommonSection, KernelSection, ProbeSection, UserspaceSection
+from retis_py.events.event import attribute
 from retis_py.events.wire import Decoder
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
@@ -27,67 +24,26 @@ from retis_py.kernel.attach import attach_all, gather, progress
 from retis_py.kernel.compose import Run, Shape, compose, kernel_macros, kernel_types
 from retis_py.kernel.losses import Ledger
 from retis_py.kernel.merge import TimeOrder, now
-from retis_py.kernel.plan import AUTOMATIC, Planned, plan
+from retis_py.kernel.options import Options, default_pages
+from retis_py.kernel.plan import AUTOMATIC, AUTOMATIC_STACK, Planned, plan, plan_user
+from retis_py.kernel.probe_stack import LATE, ROOM, StackProbes
+from retis_py.kernel.probes import Probe
 from retis_py.kernel.selection import AUTO, select
 from retis_py.kernel.session import Session
+from retis_py.kernel.signature import signature, values_maker
+from retis_py.kernel.stacks import Stacks
 from retis_py.kernel.system import System
 from retis_py.kernel.tracking import TrackingGarbage
-from retis_py.version import file_version
+from retis_py.kernel.usdt import UserProcess
 
-__all__ = ["Collection", "Options", "next_part", "startup_event"]
+__all__ = ["Collection", "Options"]
 
 _log = logging.getLogger(__name__)
 
 #: seconds between two looks at the buffers when nothing comes
 _IDLE = 0.01
-
-
-@dataclass
-class Options:
-    """What ``retis collect`` was asked for."""
-
-    collectors: Sequence[str] = (AUTO,)
-    probes: Sequence[str] = ()
-    packet_filter: str | None = None
-    meta_filter: str | None = None
-    stack: bool = False
-    skb_sections: Sequence[str] = ()
-    cmd: str | None = None
-    stop_after: int = 0
-    kconf: Path | None = None
-    #: perf buffer pages per CPU, a power of two; None: 16 MiB, shared by the CPUs
-    buffer_pages: int | None = None
-    #: a profile is applied: its probes may be missing here, and there are no automatic ones
-    profile: bool = False
-    cmdline: str = "retis collect"
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-def default_pages(cpus: int) -> int:
-    """Perf buffer pages per CPU: 16 MiB for all of them, but no less than 512 KiB each; a power of two."""
-    pages: int = (16 << 20) // os.sysconf("SC_PAGE_SIZE") // max(cpus, 1)
-    return max(1 << pages.bit_length() - 1, 128)
-
-
-def startup_event(cmdline: str) -> Any:
-    """The first event of a file: who collected it, where, and how its times become dates."""
-    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - monotonic
-    machine = os.uname()
-    return Event(
-        common=CommonSection(monotonic),
-        startup=StartupSection(
-            file_version(),
-            cmdline,
-            TimeSpec(*divmod(offset, 1_000_000_000)),
-            Machine(machine.release, machine.version, machine.machine),
-        ),
-    )
-
-
-def next_part(startup: Any, split: SplitFile) -> Any:
-    """The startup event of one of a collection's split files: of now, with the offset of the first."""
-    return Event(common=CommonSection(now()), startup=msgspec.structs.replace(startup.startup, split_file=split))
+#: seconds between two looks at the process with USDT probes
+_LOOK = 1.0
 
 
 class Collection:
@@ -105,9 +61,14 @@ class Collection:
         self._meta: str | None = None
         self._ledger: Ledger | None = None
         self._garbage: TrackingGarbage | None = None
+        self._stack_probes: StackProbes | None = None
+        self._collectors: Sequence[Collector] = ()
         self._planned: list[Planned] = []
-        self._kernels: list[KernelSection] = []
+        self._kernels: list[ProbeSection] = []
         self._shapes: list[Shape] = []
+        self._process: UserProcess | None = None
+        self._made: list[Any] = []
+        self._looked = 0.0
 
     def prepare(self) -> None:
         """Everything that can fail without touching the kernel: rights, collectors, filters, probes."""
@@ -125,7 +86,12 @@ class Collection:
         if options.meta_filter is not None:
             self._meta = meta_filter(options.meta_filter, system.types)
         settings = {"skb_sections": options.skb_sections, **options.extra}
-        self._collectors: Sequence[Collector] = select(options.collectors, system, settings)
+        self._collectors = select(options.collectors, system, settings)
+        for option in ("ovs_track", "ovs_enrich_flows"):
+            if options.extra.get(option) and "ovs" not in (c.name for c in self._collectors):
+                raise UsageError(
+                    f"--{option.replace('_', '-')} needs collector ovs", hint="-c ovs says why, if it cannot run here"
+                )
         if not system.kprobes:
             _log.warning(
                 "this kernel has no kprobes: collecting from tracepoints only (no function probes; a packet whose "
@@ -139,9 +105,15 @@ class Collection:
         options = self.options
         specs = list(options.probes)
         if not specs and not options.profile and tuple(options.collectors) == (AUTO,):
-            specs = list(AUTOMATIC)
+            specs = list(AUTOMATIC_STACK if options.probe_stack else AUTOMATIC)
             _log.info("No probe(s) given: using %s", ", ".join(specs))
-        planned = plan(specs, system, self._collectors, options.stack, tolerant=options.profile)
+        stack = options.stack or options.probe_stack
+        planned = plan(specs, system, self._collectors, stack, tolerant=options.profile)
+        for collector in self._collectors:
+            pid = collector.process()
+            if pid is not None:
+                self._process = UserProcess(pid)
+                planned += plan_user(collector, self._process)
         if not any(entry.required for entry in planned):
             _log.warning("no probe reports events: give some with --probe")
         return planned
@@ -150,6 +122,8 @@ class Collection:
         """The C text of the run."""
         self._planned = gather(self._planned)
         shapes = self._shapes = list(dict.fromkeys(entry.shape for entry in self._planned))
+        if self.options.probe_stack and self._system.kprobes:
+            shapes.append(LATE)
         vmlinux = self._system.types.vmlinux
         run = Run(
             self._collectors,
@@ -158,36 +132,73 @@ class Collection:
             self._meta,
             kernel_types(self._system.types, self._collectors),
             kernel_macros(vmlinux, self._collectors),
-            max_probes=max(len(self._planned), 1),
+            max_probes=max(len(self._planned), 1) + (ROOM if LATE in shapes else 0),
             reduced=not self._system.kprobes,
             tracking_entries=8192 if self._system.kprobes else 65536,
+            usdt=self._enable_usdt(),
         )
         return compose(run)
 
+    def _enable_usdt(self) -> str:
+        if self._process is None:
+            return ""
+        for probe, shape, _ in self._planned:
+            if probe.type == "usdt":
+                self._process.enable(probe.symbol, shape.function(self._shapes.index(shape)))
+        return self._process.text()
+
     def attach(self) -> None:
         """Compile, load, attach; then let all programs work at once."""
+        for collector in self._collectors:
+            collector.start()
         self._order = TimeOrder()
         pages = self.options.buffer_pages or default_pages(len(os.sched_getaffinity(0)))
-        self._session = session = Session(self.text(), self._order.add, pages)
-        loaded = attach_all(session, self._planned, self._shapes, self._system.symbols)
-        self._kernels[:] = [KernelSection(entry.probe.symbol, entry.probe.type) for entry in self._planned]
+        self._session = session = Session(self.text(), self._order.add, pages, self._blame())
+        loaded = attach_all(session, self._planned, self._shapes, self._system.symbols, self._process)
+        self._kernels[:] = [self._probe_section(entry.probe) for entry in self._planned]
+        self._stacks = Stacks(session, self._system.symbols, self._reporting())
+        signatures = [signature(entry.probe, self._system) for entry in self._planned]
         makers = {section: c for c in self._collectors for section in c.layouts}
         self._decoder = Decoder(
             Event,
             PARTS,
-            lambda section, parts: makers[section].maker(section, parts),
+            lambda section, parts: (
+                values_maker(signatures, parts) if section == "args" else makers[section].maker(section, parts)
+            ),
             self._kernels,
-            {"kernel": self._with_stack},
+            {"kernel": self._stacks.section},
         )
-        self._ledger = Ledger(session, [entry.probe.symbol for entry in self._planned])
+        self._ledger = Ledger(session, self._kernels)
+        if LATE in self._shapes:
+            function = LATE.function(self._shapes.index(LATE))
+            self._stack_probes = StackProbes(
+                session, self._system, self._collectors, self._planned, self._kernels, function
+            )
         self._garbage = TrackingGarbage(session) if self._planned else None
         session.enable(True)
         _log.info("%d probe(s) loaded", loaded)
 
-    def _with_stack(self, kernel: KernelSection, stack_id: int) -> KernelSection:
-        assert self._session is not None
-        trace = tuple(self._system.symbols.name(address) for address in self._session.stack(stack_id))
-        return KernelSection(kernel.symbol, kernel.probe_type, trace) if trace else kernel
+    def _probe_section(self, probe: Probe) -> ProbeSection:
+        if probe.type != "usdt":
+            return KernelSection(probe.symbol, probe.type)
+        assert self._process is not None
+        return UserspaceSection("usdt", probe.symbol, 0, self._process.path, 0, 0)
+
+    def _blame(self) -> str:
+        """What the filters add to the size of programs."""
+        sizes = []
+        if self._filter is not None:
+            sizes.append(f"the packet filter has {self._filter.size} instructions")
+        if self._meta is not None:
+            sizes.append(f"the meta filter takes {self._meta.count(chr(10))} lines of C")
+        return f" ({', '.join(sizes)})" if sizes else ""
+
+    def _reporting(self) -> set[ProbeSection] | None:
+        """The probes that report stack traces; None: all that have one."""
+        if self.options.stack or not self.options.probe_stack:
+            return None
+        entries = zip(self._kernels, self._planned)
+        return {kernel for kernel, entry in entries if "stack" in entry.probe.options}
 
     def _start_command(self) -> None:
         if self.options.cmd is None:
@@ -220,6 +231,7 @@ class Collection:
             began = now()
             session.poll()
             batch = self._decode(self._order.ready(None if ending else began))
+            batch = self._with_made(batch, self._order.limit(None if ending else began))
             if left is not None and len(batch) >= left:
                 del batch[left:]
                 _log.info("Reached stop count (%d), terminating...", self.options.stop_after)
@@ -231,12 +243,37 @@ class Collection:
             yield batch
             if ending:
                 return
+            if self._stack_probes is not None:
+                self._stack_probes.look(self._stacks.take_new())
             if self._ledger is not None:
                 self._ledger.watch()
             if self._garbage is not None:
                 self._garbage.collect(quiet=not self._system.kprobes)
+            self._watch_process()
             if not batch:
                 time.sleep(_IDLE)
+
+    def _with_made(self, batch: list[Any], limit: int | None) -> list[Any]:
+        """*batch* with the events up to *limit* that collectors made themselves."""
+        for collector in self._collectors:
+            for timestamp, sections in collector.events():
+                named = {attribute(key): section for key, section in sections.items()}
+                self._made.append(Event(common=CommonSection(timestamp), **named))
+        if not self._made:
+            return batch
+        out = [event for event in self._made if limit is None or event.common.timestamp <= limit]
+        self._made = self._made[len(out) :]
+        return sorted(batch + out, key=lambda event: event.common.timestamp) if out else batch
+
+    def _watch_process(self) -> None:
+        """Tell once that the process with our USDT probes has ended: a new one does not have them."""
+        if self._process is None or time.monotonic() < self._looked + _LOOK:
+            return
+        self._looked = time.monotonic()
+        if not self._process.alive():
+            _log.warning("process %d has ended: its probes report nothing any more", self._process.pid)
+            self._process.close()
+            self._process = None
 
     def _decode(self, raws: list[bytes]) -> list[Any]:
         decode, out = self._decoder.decode, []
@@ -253,14 +290,25 @@ class Collection:
         if self._command is not None and self._command.poll() is None:
             self._command.terminate()
         session, self._session = self._session, None
-        if session is None:
-            return
+        try:
+            if session is not None:
+                self._end(session)
+        finally:
+            collectors, self._collectors = self._collectors, ()
+            for collector in collectors:
+                collector.stop()
+            if self._process is not None:
+                self._process.close()
+                self._process = None
+
+    def _end(self, session: Session) -> None:
         try:
             _log.info("%d event(s) processed", self.processed)
             with progress("Detaching probes", len(self._planned)) as step:
                 session.detach(step)
             if self._ledger is not None:
                 self._ledger.summary()
+                self._stacks.summary()
             if self._undecodable:
                 _log.warning("%d event(s) could not be decoded (first: %s)", self._undecodable, self._first_undecodable)
             if self._order.late:

@@ -21,8 +21,8 @@ _HEAD = """\
 def layouts_h() -> str:
     """The text of bpf/layouts.h."""
     lines = [_HEAD, HeaderRaw.c_text(), ""]
-    for part in PARTS:
-        lines += [part.layout.c_text(), ""]
+    for layout in dict.fromkeys(part.layout for part in PARTS):
+        lines += [layout.c_text(), ""]
     lines.append("enum section_id {")
     lines += [f"\tSECTION_{part.name.upper()} = {number}," for number, part in enumerate(PARTS)]
     lines += ["};", "", f"#define MAX_EVENT {MAX_EVENT}\t/* bytes */", ""]

@@ -7,22 +7,24 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from retis_py.events.core import ProbeSection
+
 __all__ = ["CAUSES", "Ledger", "Loss"]
 
 _log = logging.getLogger(__name__)
 
-#: enum loss of bpf/core.h: what was lost, and what to do
+#: enum loss of bpf/core.h: why something was lost
 CAUSES = (
-    ("buffer full", "see --buffer-pages"),
-    ("probes nested too deep", ""),
-    ("tracking map full: reported without identity", ""),
+    "buffer full, see --buffer-pages",
+    "probes nested too deep",
+    "tracking map full",
 )
 #: causes that cost an event
 EVENT_CAUSES = (0, 1)
 
 
 class Loss(NamedTuple):
-    """Losses of one probe on one CPU."""
+    """Losses of one probe, by cause and CPU."""
 
     probe: str
     cause: int
@@ -31,10 +33,10 @@ class Loss(NamedTuple):
 
 
 class Ledger:
-    """Reads the losses of a *session* whose probes are *names*, by index."""
+    """Reads the losses of a *session* whose *probes* are these, by index; more may be added while collecting."""
 
-    def __init__(self, session: Any, names: Sequence[str]) -> None:
-        self._session, self._names = session, names
+    def __init__(self, session: Any, probes: Sequence[ProbeSection]) -> None:
+        self._session, self._probes = session, probes
         self._told = self._records = 0
         self._next = time.monotonic() + 1
 
@@ -43,7 +45,7 @@ class Ledger:
         out = []
         for index, cpu, count in self._session.losses():
             probe, cause = divmod(index, len(CAUSES))
-            out.append(Loss(self._names[probe], cause, cpu, count))
+            out.append(Loss(self._probes[probe].symbol, cause, cpu, count))
         return out
 
     def watch(self) -> None:
@@ -63,18 +65,17 @@ class Ledger:
     def summary(self) -> int:
         """Warn of all losses, by probe; returns the number of events lost."""
         total = 0
-        per_probe: dict[tuple[str, int], int] = {}
+        per_probe: dict[tuple[str, int], list[Loss]] = {}
         for loss in self.read():
-            key = (loss.probe, loss.cause)
-            per_probe[key] = per_probe.get(key, 0) + loss.count
-        for (probe, cause), count in per_probe.items():
-            what, remedy = CAUSES[cause]
+            per_probe.setdefault((loss.probe, loss.cause), []).append(loss)
+        for (probe, cause), losses in per_probe.items():
+            count = sum(loss.count for loss in losses)
+            where = ", ".join(f"CPU {loss.cpu}: {loss.count}" for loss in losses)
             if cause in EVENT_CAUSES:
                 total += count
-                _log.warning("lost %d event(s) from %s", count, probe)
-                _log.debug("cause: %s%s", what, f" ({remedy})" if remedy else "")
+                _log.warning("lost %d event(s) from %s\n  %s: %s", count, probe, CAUSES[cause], where)
             else:
-                _log.warning("%d event(s) from %s without identity: tracking map full", count, probe)
+                _log.warning("%d event(s) from %s without identity\n  %s: %s", count, probe, CAUSES[cause], where)
         if total:
             _log.warning("total events lost: %d", total)
         return total

@@ -28,6 +28,10 @@ class TimeOrder:
         self._held: list[bytes] = []
         return self._held
 
+    def limit(self, read_began: int | None) -> int | None:
+        """Up to which time `ready` lets events go, given the same *read_began*."""
+        return None if read_began is None else read_began - self._hold
+
     def ready(self, read_began: int | None = None) -> list[bytes]:
         """Events that can leave, in order; *read_began* is the monotonic time in ns at which the last read of the
         buffers began, None lets everything go."""
@@ -35,10 +39,10 @@ class TimeOrder:
         if not held:
             return []
         held.sort(key=_timestamp)
-        if read_began is None:
+        limit = self.limit(read_began)
+        if limit is None:
             out = held[:]
         else:
-            limit = read_began - self._hold
             cut = len(held)
             while cut and _timestamp(held[cut - 1])[0] > limit:
                 cut -= 1

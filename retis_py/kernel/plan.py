@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from retis_py.collectors import Collector
-from retis_py.errors import ProbeError
+from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel.compose import (
+    ARGS_MAX,
+    HIT_ARGS,
     HIT_FREE_ONLY,
     HIT_MEMORY,
+    HIT_RET,
     HIT_SILENT,
     HIT_STACK,
     NO_REASONS,
@@ -27,13 +30,16 @@ from retis_py.kernel.compose import (
 )
 from retis_py.kernel.probes import Probe, parse, resolve
 from retis_py.kernel.system import System
+from retis_py.kernel.usdt import UserProcess
 
-__all__ = ["AUTOMATIC", "Planned", "plan"]
+__all__ = ["AUTOMATIC", "AUTOMATIC_STACK", "NEVER_NEW", "Planned", "plan", "plan_user", "shape_of", "useful"]
 
 _log = logging.getLogger(__name__)
 
 #: probes of a run that asks for none
 AUTOMATIC = ("tp:net:netif_receive_skb", "tp:net:net_dev_start_xmit")
+#: the same with ``--probe-stack``: where packets end, most functions they passed are in the stack trace
+AUTOMATIC_STACK = ("tp:skb:consume_skb", "tp:skb:kfree_skb")
 
 #: kprobes that are always there: what they do to the packet's data (net/core/skbuff.c)
 _TRACKING = {
@@ -50,7 +56,7 @@ _TRACKING_REDUCED = {
     "tp:kmem:kmem_cache_free": HIT_MEMORY,
 }
 #: may run after the data was released: they report an identity that is known, and never begin one
-_NEVER_NEW = ("kprobe:skb_release_head_state", "kprobe:kfree_skbmem", "tp:net:net_dev_xmit")
+NEVER_NEW = ("kprobe:skb_release_head_state", "kprobe:kfree_skbmem", "tp:net:net_dev_xmit")
 
 _DROP_REASONS = (
     "enum skb_drop_reason",
@@ -72,18 +78,28 @@ class Planned(NamedTuple):
 def _at(probe: Probe, *types: str) -> int:
     """Position of an argument if a program can get at it: kprobes see what is in registers."""
     index = probe.position(*types)
-    return index if index < (5 if probe.type != "raw_tracepoint" else 12) else -1
+    return index if index < probe.visible else -1
 
 
-def _shape(probe: Probe, tracking: int, silent: bool, collectors: Sequence[Collector], stack: bool) -> Shape:
+def shape_of(
+    probe: Probe, collectors: Sequence[Collector], tracking: int = 0, silent: bool = False, stack: bool = False
+) -> Shape:
+    """The shape of *probe*; *tracking* are its flags, *silent* if it reports no events."""
     flags = tracking
     if flags & HIT_MEMORY and silent:
         return Shape(probe.type, flags=HIT_MEMORY)
     flags &= ~HIT_MEMORY
     skb = _at(probe, "struct sk_buff *")
-    if probe.type == "kretprobe" or probe.name in _NEVER_NEW:
+    if probe.type == "kretprobe" or probe.name in NEVER_NEW:
         # a kretprobe's packet may be gone by the time its function returns
         flags |= TRACK_NEVER_NEW
+    observers = tuple(name for c in collectors for name in c.observers.get(probe.name, ()))
+    wanted = {member: _at(probe, *types) for c in collectors for member, types in c.arguments.items()}
+    arguments = tuple((member, index) for member, index in wanted.items() if index >= 0)
+    context = next((c.contexts[probe.name] for c in collectors if probe.name in c.contexts), "")
+    if silent and (observers or context):
+        flags |= HIT_SILENT
+        return Shape(probe.type, skb, flags=flags, arguments=arguments, context=context, observers=observers)
     if silent:
         return Shape(probe.type, skb, flags=flags | (HIT_FREE_ONLY if flags & TRACK_FREE else HIT_SILENT))
     reason = _at(probe, *_DROP_REASONS)
@@ -92,16 +108,37 @@ def _shape(probe: Probe, tracking: int, silent: bool, collectors: Sequence[Colle
             reason = NO_REASONS
     if stack or "stack" in probe.options:
         flags |= HIT_STACK
-    return Shape(probe.type, skb, _at(probe, "struct net_device *"), _at(probe, "struct net *"), reason, flags)
+    if "args" in probe.options:
+        flags |= HIT_ARGS
+    if "ret" in probe.options:
+        flags |= HIT_RET
+    return Shape(
+        probe.type,
+        skb,
+        _at(probe, "struct net_device *"),
+        _at(probe, "struct net *"),
+        reason,
+        flags,
+        arguments=arguments,
+        copied=min(len(probe.parameters), ARGS_MAX) if flags & HIT_ARGS else 0,
+        hooks=tuple(hook for c in collectors for hook in c.targeted.get(probe.name, ())),
+        context=context,
+        observers=observers,
+    )
 
 
-def _useful(probe: Probe, known: frozenset[str]) -> bool:
-    return any(parameter.type in known for parameter in probe.parameters)
+def useful(probe: Probe, collectors: Sequence[Collector]) -> bool:
+    """Can a collector retrieve anything from *probe*?"""
+    if probe.options & {"args", "ret"}:
+        return True
+    return any(
+        probe.name in c.targeted or probe.name in c.contexts or any(p.type in c.reads for p in probe.parameters)
+        for c in collectors
+    )
 
 
 def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector], tolerant: bool) -> dict[str, Probe]:
     """Probes by name, as asked for and as the collectors need; the same one twice is one, with the options of both."""
-    known = frozenset(kind for c in collectors for kind in c.reads)
     found: dict[str, Probe] = {}
     if tolerant and not system.kprobes:
         specs = list(specs)
@@ -117,9 +154,10 @@ def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector
                 raise
             _log.warning("Skipping probe %s: %s", text, error)
             continue
-        useless = [probe.symbol for probe in probes if not _useful(probe, known)]
+        # a dict for its order: of all the functions there are, most are in it
+        useless = {probe.symbol: True for probe in probes if not useful(probe, collectors)}
         if useless and len(probes) == 1:
-            _log.info("No probe was attached to %s as no collector could retrieve data from it", useless[0])
+            _log.info("No probe was attached to %s as no collector could retrieve data from it", *useless)
         elif useless:
             _log.info(
                 "%s: no probe was attached to %d of %d symbols as no collector could retrieve data from them",
@@ -150,8 +188,9 @@ def plan(
         for name, probe in _wanted(specs, system, collectors, tolerant).items()
     )
     tracking = _TRACKING if system.kprobes else _TRACKING_REDUCED
+    contexts = {name for c in collectors for name in c.contexts}
     reads_skb = any("struct sk_buff *" in c.reads for c in collectors) or any(
-        _at(probe, "struct sk_buff *") >= 0 for probe in wanted.values()
+        _at(probe, "struct sk_buff *") >= 0 or probe.name in contexts for probe in wanted.values()
     )
     planned: list[Planned] = []
     for name, flags in tracking.items() if reads_skb else ():
@@ -162,8 +201,28 @@ def plan(
         except ProbeError as error:
             _log.debug("no tracking at %s: %s", name, error)
             continue
-        planned.append(Planned(probe, _shape(probe, flags, True, collectors, False), False))
+        planned.append(Planned(probe, shape_of(probe, collectors, flags, silent=True), False))
+    for name in dict.fromkeys(name for c in collectors for name in c.observers):
+        if name in wanted or name in tracking:
+            continue
+        try:
+            (probe,) = resolve(parse(name), system)
+        except ProbeError as error:
+            _log.warning("what %s tells is done without: %s", name, error)
+            continue
+        planned.append(Planned(probe, shape_of(probe, collectors, silent=True), False))
     for name, probe in wanted.items():
         flags = tracking.get(name, 0)
-        planned.append(Planned(probe, _shape(probe, flags, False, collectors, stack), True))
+        planned.append(Planned(probe, shape_of(probe, collectors, flags, stack=stack), True))
+    return planned
+
+
+def plan_user(collector: Collector, process: UserProcess) -> list[Planned]:
+    """The USDT probes of *process* that *collector* wants."""
+    planned = []
+    for name, (hook, wanted) in collector.user_probes.items():
+        if name not in process.probes:
+            raise KernelError(f"cannot find USDT probe {name} in {process.path}", collector.no_user_probes or None)
+        arguments = tuple((process.argument_type(name, index), index) for index in wanted)
+        planned.append(Planned(Probe("usdt", name, ()), Shape("usdt", arguments=arguments, hooks=(hook,)), True))
     return planned

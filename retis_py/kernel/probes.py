@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import platform
 import re
 from collections.abc import Collection
 from typing import NamedTuple
@@ -17,8 +18,10 @@ __all__ = ["Probe", "Spec", "parse", "resolve"]
 
 _log = logging.getLogger(__name__)
 
+#: registers for arguments that PT_REGS_PARMn() of BCC knows
+_ARGUMENT_REGISTERS = 6 if platform.machine() in ("x86_64", "aarch64", "riscv64", "ppc64le") else 5
 #: probe type -> how its names begin
-_SHORT = {"kprobe": "kprobe", "kretprobe": "kretprobe", "raw_tracepoint": "tp"}
+_SHORT = {"kprobe": "kprobe", "kretprobe": "kretprobe", "raw_tracepoint": "tp", "usdt": "usdt"}
 
 
 class Probe(NamedTuple):
@@ -34,6 +37,12 @@ class Probe(NamedTuple):
     def name(self) -> str:
         """``kprobe:ip_rcv``, ``tp:skb:kfree_skb``"""
         return f"{_SHORT[self.type]}:{self.symbol}"
+
+    @property
+    def visible(self) -> int:
+        """How many of its parameters a program can get at: those of functions that are passed in registers, and of
+        raw tracepoints as many as there can be (MAX_BPF_FUNC_ARGS, include/linux/bpf.h)."""
+        return 12 if self.type == "raw_tracepoint" else _ARGUMENT_REGISTERS
 
     @property
     def attach_name(self) -> str:

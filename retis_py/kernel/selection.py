@@ -37,13 +37,13 @@ def select(wanted: Collection[str], kernel: Kernel, options: Mapping[str, Any]) 
         collector = kind()
         try:
             collector.check(kernel)
+            collector.setup(kernel, options)
         except Unavailable as reason:
             if kind.name in wanted:
                 raise KernelError(f"Cannot run collector {kind.name}: {reason}", reason.hint) from None
             _log.debug("Cannot run collector %s: %s", kind.name, reason)
             skipped.append(kind.name)
             continue
-        collector.setup(kernel, options)
         started.append(collector)
     if AUTO in wanted:
         _log.info("Collector(s) started: %s", ", ".join(c.name for c in started))

@@ -13,14 +13,17 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel import bpf
 from retis_py.kernel.compose import PROBE_ID
 from retis_py.paths import bpf_dir
 
-__all__ = ["Session"]
+if TYPE_CHECKING:
+    from retis_py.kernel.usdt import UserProcess
+
+__all__ = ["Session", "load_bcc"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ _log = logging.getLogger(__name__)
 #: which clang drops without it
 CFLAGS = [
     "-fms-extensions",
+    # a long meta filter is one condition in many brackets
+    "-fbracket-depth=4096",
     "-Wno-microsoft-anon-tag",
     "-Wno-unused-label",
     "-Wno-unused-value",
@@ -35,7 +40,8 @@ CFLAGS = [
 ]
 
 
-def _bcc() -> Any:
+def load_bcc() -> Any:
+    """The module bcc."""
     try:
         import bcc
     except ImportError as error:
@@ -48,14 +54,16 @@ def _bcc() -> Any:
 
 
 class Session:
-    """The BPF side of one run. *on_event(raw)* is called with the bytes of each event, from `poll`."""
+    """The BPF side of one run. *on_event(raw)* is called with the bytes of each event, from `poll`; *blame* ends the
+    message that a program is too complex."""
 
-    def __init__(self, text: str, on_event: Callable[[bytes], None], pages: int) -> None:
+    def __init__(self, text: str, on_event: Callable[[bytes], None], pages: int, blame: str = "") -> None:
+        self._blame = blame
         os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "stubs")
-        self._bcc = _bcc()
+        self._bcc = load_bcc()
         self._lib = self._bcc.lib
         try:
-            self._bpf = self._bcc.BPF(text=text, cflags=CFLAGS)
+            self._bpf = self._bcc.BPF(text=text.encode(), cflags=CFLAGS)
         except Exception as error:
             raise KernelError(
                 f"cannot compile the BPF programs: {error}",
@@ -63,6 +71,7 @@ class Session:
             ) from None
         self._links: list[tuple[int, bytes | None]] = []
         self._programs: list[int] = []
+        self._shared: dict[tuple[str, int], int] = {}
         self.lost_records = 0
         self._enabled = self._collected = 0
         self._open_buffers(on_event, pages)
@@ -78,7 +87,7 @@ class Session:
 
         try:
             # a wake-up per event would cost the traced CPU an interrupt each: the reader looks on its own instead
-            self._bpf["events"].open_perf_buffer(event, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 20)
+            self._bpf[b"events"].open_perf_buffer(event, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 20)
         except Exception as error:
             raise KernelError(
                 f"cannot open the perf buffers ({pages} pages per CPU): {error}",
@@ -96,9 +105,16 @@ class Session:
         try:
             fd = bpf.load_program(kind, function, bytes(code), attach_type)
         except bpf.BpfError as error:
-            raise _load_error(function, len(code) // 8, error.errno or 0, error.log) from None
+            raise _load_error(function, len(code) // 8, error.errno or 0, error.log, self._blame) from None
         self._programs.append(fd)
         return fd
+
+    def _load_once(self, function: str, attach_type: int = 0) -> int:
+        """Load *function*, which serves many probes, if it is not yet."""
+        key = function, attach_type
+        if key not in self._shared:
+            self._shared[key] = self._load(function, 0, bpf.KPROBE, attach_type)
+        return self._shared[key]
 
     def attach_kprobe(self, function: str, probe: int, symbol: str, at_return: bool = False) -> None:
         """Attach *function*, as probe number *probe*, to the entry (or return) of kernel function *symbol*."""
@@ -116,18 +132,18 @@ class Session:
     ) -> list[str]:
         """Attach one program to many functions, each (probe number, name, address); returns the names of those that
         cannot be probed. *step()* is called for each function that had to be attached on its own."""
-        table = self._bpf["functions"]
+        table = self._bpf[b"functions"]
         for probe, _, address in targets:
             table[table.Key(address)] = table.Leaf(probe)
         try:
-            program = self._load(function, 0, bpf.KPROBE, bpf.KPROBE_MULTI)
+            program = self._load_once(function, bpf.KPROBE_MULTI)
             refused = self._link_multi(program, list(targets))
             _log.debug("attached %s to %d functions at once", function, len(targets) - len(refused))
             return refused
         except (KernelError, bpf.BpfError) as error:
             # Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE
             _log.debug("no kprobe-multi here (%s): attaching one by one", error)
-        program = self._load(function, 0, bpf.KPROBE)
+        program = self._load_once(function)
         refused = []
         for _, symbol, _ in targets:
             try:
@@ -159,6 +175,21 @@ class Session:
             raise _attach_error("tracepoint", name, ctypes.get_errno())
         self._links.append((link, None))
 
+    def attach_usdt(self, function: str, probe: int, process: UserProcess) -> None:
+        """Attach *function*, as probe number *probe*, wherever *process* has the USDT probe it was enabled for."""
+        program = self._load(function, probe, bpf.KPROBE)
+        name = function.encode()
+        self._bpf.funcs[name] = self._bcc.BPF.Function(self._bpf, name, program)  # the one attach_uprobe() then takes
+        for path, address in process.places(function):
+            try:
+                self._bpf.attach_uprobe(name=path, addr=address, fn_name=name, pid=process.pid)
+            except Exception as error:
+                raise KernelError(f"cannot attach to {path.decode()} at {address:#x}: {error}") from None
+        # ours from now on: BCC would look for the attachments in tracefs, where they are not, and close the program too
+        self._links += [(fd, None) for fd in self._bpf.uprobe_fds.values()]
+        self._bpf.uprobe_fds.clear()
+        del self._bpf.funcs[name]
+
     def enable(self, on: bool) -> None:
         """Let the programs work, all at once."""
         self._enabled = int(on)
@@ -170,7 +201,7 @@ class Session:
         self._write_settings()
 
     def _write_settings(self) -> None:
-        table = self._bpf["settings"]
+        table = self._bpf[b"settings"]
         table[table.Key(0)] = table.Leaf(self._enabled, self._collected & 0xFFFF_FFFF)
 
     def poll(self) -> None:
@@ -179,7 +210,7 @@ class Session:
 
     def losses(self) -> Iterator[tuple[int, int, int]]:
         """(index in `losses`, CPU, count) where the count is not 0."""
-        table = self._bpf["losses"]
+        table = self._bpf[b"losses"]
         for index in range(len(table)):
             for cpu, count in enumerate(table[table.Key(index)]):
                 if count:
@@ -187,11 +218,11 @@ class Session:
 
     def table(self, name: str) -> Any:
         """A BCC map object."""
-        return self._bpf[name]
+        return self._bpf[name.encode()]
 
     def stack(self, stack_id: int) -> list[int]:
         """Addresses of a stack trace, innermost first; empty if the map has lost it."""
-        return list(self._bpf["stacks"].walk(stack_id)) if stack_id >= 0 else []
+        return list(self._bpf[b"stacks"].walk(stack_id)) if stack_id >= 0 else []
 
     def detach(self, step: Callable[[], None] = lambda: None) -> None:
         """Take all probes away; *step()* is called after each."""
@@ -205,6 +236,7 @@ class Session:
         for program in self._programs:
             os.close(program)
         self._programs.clear()
+        self._shared.clear()
 
     def _quiet_detach(self, event: bytes) -> None:
         if not os.path.exists("/sys/bus/event_source/devices/kprobe/type"):
@@ -223,8 +255,14 @@ def _set_probe_id(code: bytearray, probe: int) -> None:
             struct.pack_into("=I", code, at + 4, probe)
 
 
-def _load_error(function: str, instructions: int, number: int, log: str) -> KernelError:
+def _load_error(function: str, instructions: int, number: int, log: str, blame: str) -> KernelError:
+    """*blame* says what makes programs as large as they are."""
     _log.debug("verifier log of %s:\n%s", function, log)
+    if number == errno.E2BIG or "too complex" in log or "program is too large" in log:
+        return KernelError(
+            f"BPF program {function} ({instructions} instructions) is too complex for this kernel{blame}",
+            hint="a simpler filter or fewer collectors may pass; --log-level debug shows what the verifier said",
+        )
     if number == errno.EPERM:
         return KernelError(
             f"cannot load BPF program {function}: not permitted",

@@ -21,7 +21,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from retis_py.errors import KernelError
-from retis_py.kernel.btf import Btf, KernelTypes, Kind, Member
+from retis_py.kernel.btf import Btf, Kind, Member
+from retis_py.kernel.types import KernelTypes
 
 __all__ = ["print_structs"]
 
@@ -51,6 +52,10 @@ def _declaration(btf: Btf, member: Member, paths: list[list[str]]) -> str | None
     """C of *member*, or of the members inside it that *paths* name."""
     type_id = btf.strip(member.type_id)
     record = btf.type(type_id)
+    if record.kind == Kind.ARRAY and any(paths):
+        element, count = btf.array(type_id)
+        inner = " ".join(_members(btf, btf.strip(element), [path for path in paths if path]))
+        return f"struct {{ union {{ {inner} u8 size_[{btf.size(element)}]; }}; }} {member.name}[{count}];"
     if any(paths):
         inner = " ".join(_members(btf, type_id, [path for path in paths if path]))
         return f"struct {{ union {{ {inner} }}; }} {member.name};" if inner else None
@@ -90,7 +95,7 @@ def print_structs(types: KernelTypes, wanted: Mapping[str, Iterable[str]]) -> st
     """
     out = []
     for name, paths in wanted.items():
-        btf = next((b for b in types.everywhere() if b.find(name, Kind.STRUCT)), None)
+        btf = next((b for b in types.everywhere(name) if b.find(name, Kind.STRUCT)), None)
         if btf is None:
             raise KernelError(f"this kernel's BTF has no struct {name}")
         type_id = btf.find(name, Kind.STRUCT) or 0

@@ -6,7 +6,6 @@ none of them.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +32,16 @@ class Symbols:
 
     def find(self, name: str) -> tuple[int, str | None] | None:
         """Address and module (None: the kernel itself) of a symbol; the first, where a name is there twice."""
-        match = re.search(rb"^([0-9a-f]+) \w " + re.escape(name.encode()) + rb"(?:\t\[(.+)\])?$", self._raw, re.M)
-        if not match:
-            return None
-        return int(match[1], 16), match[2].decode() if match[2] else None
+        raw, text = self._raw, b" " + name.encode()
+        at = raw.find(text)
+        while at >= 0:
+            end = at + len(text)
+            if raw[end : end + 1] in (b"\n", b"\t", b""):
+                line = raw[raw.rfind(b"\n", 0, at) + 1 : at]
+                module = raw[end + 2 : raw.find(b"]", end)].decode() if raw[end : end + 1] == b"\t" else None
+                return int(line.split(b" ", 1)[0], 16), module
+            at = raw.find(text, end)
+        return None
 
     @cached_property
     def table(self) -> dict[str, tuple[int, str | None]]:

@@ -7,10 +7,11 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from retis_py.kernel.btf import KernelTypes, Parameter
+from retis_py.kernel.btf import Btf, Parameter
 from retis_py.kernel.config import KernelConfig
 from retis_py.kernel.features import has_kprobes
 from retis_py.kernel.symbols import Symbols, Tracefs
+from retis_py.kernel.types import KernelTypes
 
 __all__ = ["System"]
 
@@ -70,6 +71,13 @@ class System:
             return found
         symbol = self.symbols.table.get(name) if many else self.symbols.find(name)
         return self.types.function(name, symbol[1]) if symbol and symbol[1] else None
+
+    def function_types(self, name: str) -> Btf | None:
+        """The BTF, vmlinux's or a module's, that has function *name*."""
+        if self.types.vmlinux.function(name) is not None:
+            return self.types.vmlinux
+        symbol = self.symbols.find(name)
+        return self.types.module(symbol[1]) if symbol and symbol[1] else None
 
     def release(self) -> tuple[int, int]:
         """Version and patch level of the kernel: for messages only."""

@@ -127,10 +127,16 @@ class CaptureWriter:
         if packed:
             self._writer.write_block(PackedPacket(self._section, 0, packed))
 
-    def flush(self) -> None:
-        """Hand everything to the system; the stream stays open, it is the opener's."""
+    def close(self) -> None:
+        """Hand everything to the system. What it does not take is given up.
+
+        Else the stream would try again when it is collected, and Python 3.13 tells of that on stderr.
+        """
         if self._stream is not None:
-            self._stream.flush()
+            try:
+                self._stream.flush()
+            finally:
+                getattr(self._stream, "raw", self._stream).close()
 
 
 def _short(name: str) -> str:

@@ -10,6 +10,7 @@ corrected before they are written.
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pickle import PickleBuffer
 from typing import Any, BinaryIO, NamedTuple, Optional, Union
 
@@ -24,10 +25,11 @@ from retis_py.events.file import EventReader, is_utf8
 from retis_py.events.section import PLAIN, U32, U64
 from retis_py.events.source import Block, EventSource
 from retis_py.events.version import LATEST
-from retis_py.process.blocks import BlockDecoder, count_lines, ordered_map
+from retis_py.process.blocks import BlockDecoder, decode_lines
 from retis_py.process.capture import MAX_JSON, CaptureWriter, PackedPacket, Probe
 from retis_py.process.progress import watch
 from retis_py.process.rawtext import RawRenderer
+from retis_py.process.team import map_blocks
 
 __all__ = ["Packed", "Packer", "Report", "export"]
 
@@ -81,7 +83,7 @@ class Packer:
     def __init__(self, reader: EventReader, probe: Optional[Probe] = None) -> None:
         self._reader = reader
         self._only = probe
-        self._lines = msgspec.json.Decoder(_RawEvent).decode_lines
+        self._decode = msgspec.json.Decoder(_RawEvent).decode
         self._raw_text = RawRenderer(Event, PLAIN, 0).text
         self._text = TextRenderer().event
         self._probes: dict[bytes, Optional[Probe]] = {}
@@ -97,11 +99,9 @@ class Packer:
 
     def __call__(self, block: Block) -> Packed:
         data = block.data
-        if data and self._reader.level == LATEST and is_utf8(data):
+        if self._reader.level == LATEST and is_utf8(data):
             try:
-                events = self._lines(data)
-                if len(events) == count_lines(data):
-                    return self._pack(map(self._raw, events), self._raw_text, None)
+                return self._pack(map(self._raw, decode_lines(self._decode, data)), self._raw_text, None)
             except (msgspec.DecodeError, ValueError, RecursionError):
                 pass  # again, one by one, for the events before the error and for its description
         errors: list[RetisError] = []
@@ -236,7 +236,6 @@ def export(
     probe: Optional[Probe] = None,
     rotate: bool = False,
     stopped: Callable[[], bool] = lambda: False,
-    workers: Optional[int] = None,
     progress: bool = False,
 ) -> Report:
     """Write the packets of an event file, all or those of *probe*, as PCAP-NG to what *opener* opens.
@@ -254,15 +253,14 @@ def export(
         packer.learn(block)
         break
     clock = packer.clock
-    with watch(reader.source, stopped, progress) as watched:
-        for packed in ordered_map(reader.source, packer, workers):
+    with watch(reader.source, stopped, progress) as watched, closing(writer):
+        for packed in map_blocks(reader.source, packer, watched):
             _place(packed, clock - packer.clock, writer)
             matched += packed.matched
             skipped += packed.skipped
             if packed.clocks:
                 clock = packed.clocks[-1][1]
             error = packed.error
-            if error is not None or watched():
+            if error is not None:
                 break
-    writer.flush()
     return Report(matched, skipped, error)

@@ -104,7 +104,7 @@ class RawRenderer:
         return Texts(make)
 
     def _startup_text(self, startup: Any) -> str:
-        self.clock = Clock(startup.clock_monotonic_offset)
+        self.clock = Clock(startup.clock_monotonic_offset.nanoseconds())
         return self._layout.block(startup)
 
     def text(self, event: Any) -> str:

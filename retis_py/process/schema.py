@@ -18,6 +18,7 @@ from msgspec import inspect as types
 
 from retis_py.collectors import Event
 from retis_py.collectors.ct import CtProto
+from retis_py.events.section import INTEGER_NAMES
 
 __all__ = ["compact", "make_schema", "pretty"]
 
@@ -41,14 +42,6 @@ _NAMES = {
 _FIRST = ("$id", "$schema", "title", "description", "type", "format", "properties")
 _LAST = ("$defs",)
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-_FORMATS = {
-    (0, 0xFF): "uint8",
-    (0, 0xFFFF): "uint16",
-    (0, 0xFFFF_FFFF): "uint32",
-    (0, None): "uint64",
-    (-0x8000_0000, 0x7FFF_FFFF): "int32",
-    (-0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF): "int64",
-}
 _U64_MAX = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -69,7 +62,9 @@ class _Generator:
     def schema(self, kind: Any) -> dict[str, Any]:
         """The schema of a type other than an optional one."""
         if isinstance(kind, types.IntType):
-            number = {"type": "integer", "format": _FORMATS[(kind.ge, kind.le)], "minimum": kind.ge}
+            if kind.ge is None:  # a number as the kernel has it: signed or unsigned, of up to 64 bits
+                return {"type": "integer"}
+            number = {"type": "integer", "format": INTEGER_NAMES[(kind.ge, kind.le)], "minimum": kind.ge}
             return {**number, "maximum": _U64_MAX if kind.le is None else kind.le}
         if isinstance(kind, types.StrType):
             return {"type": "string"}
@@ -131,7 +126,7 @@ class _Generator:
         for field in kind.fields:
             (member,) = (m for m in field.type.types if not isinstance(m, types.NoneType))  # type: ignore[attr-defined]
             # in place, not by reference: upstream's plugin looks for fields of alternatives here
-            choice = {"type": "object", "properties": {field.encode_name: self.body(member)}}  # type: ignore[arg-type]
+            choice = {"type": "object", "properties": {field.encode_name: self.body(member)}}
             choices.append({**choice, "required": [field.encode_name], "additionalProperties": False})
         return {"description": _description(kind.cls), "oneOf": choices}
 

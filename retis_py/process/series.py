@@ -141,7 +141,8 @@ class Tracker:
         if isinstance(ovs, OvsUpcallEnqueue):
             packet = self._upcalls[(ovs.upcall_cpu, ovs.upcall_ts)]
             if packet is None:
-                return self._unknown("Enqueue without an associated upcall event.")
+                self._unknown("Enqueue without an associated upcall event.")
+                return None
             self._queues.add(ovs.queue_id, packet)
         else:
             assert isinstance(ovs, (OvsRecvUpcall, OvsFlowOperation, OvsAction))
@@ -149,7 +150,8 @@ class Tracker:
             assert queue is not None
             packet = self._queues[queue]
             if packet is None:
-                return self._unknown(f"Queue Id lookup failed for OVS userspace event: {queue}")
+                self._unknown(f"Queue Id lookup failed for OVS userspace event: {queue}")
+                return None
             if isinstance(ovs, OvsAction) and event.skb_tracking is not None:
                 # the packet is back in the kernel: another sk_buff, but the same series
                 self._packets.add(event.skb_tracking.tracking_id(), packet)

@@ -7,7 +7,7 @@ several processes for large files, and added up in order (`Stats.add`).
 import datetime
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, Optional
@@ -21,8 +21,9 @@ from retis_py.events.file import Reader, open_events
 from retis_py.events.section import U64
 from retis_py.events.source import Block
 from retis_py.events.visible import visible
-from retis_py.process.blocks import BlockDecoder, ordered_map
+from retis_py.process.blocks import BlockDecoder
 from retis_py.process.progress import watch
+from retis_py.process.team import map_blocks
 
 __all__ = ["Part", "StatsEvent", "count_file", "render"]
 
@@ -134,12 +135,11 @@ def count_block(decoder: BlockDecoder, is_sorted: bool, block: Block) -> Counted
     return counted
 
 
-def _count(given: Iterator[Any], is_sorted: bool) -> Counted:
+def _count(given: Iterable[Any], is_sorted: bool) -> Counted:
     items: list[Any] = []
     error: Optional[RetisError] = None
     try:
-        for item in given:
-            items.append(item)
+        items.extend(given)
     except RetisError as problem:
         error = problem  # what came before it counts
     parts = [Part()]
@@ -165,7 +165,9 @@ def count_file(
     parts: list[Part] = []
     error: Optional[RetisError] = None
     with watch(reader.source, stopped, progress) as watched:
-        for counted in ordered_map(reader.source, lambda block: count_block(decoder, is_sorted, block)):
+        for counted in map_blocks(
+            reader.source, lambda block: count_block(decoder, is_sorted, block), watched, batch=4
+        ):
             head, *rest = counted.parts
             if parts:
                 parts[-1].add(head)
@@ -173,7 +175,7 @@ def count_file(
                 raise RetisError("missing startup event")
             parts += rest
             error = counted.error
-            if error is not None or watched():
+            if error is not None:
                 break
     for reason, number in sum((part.invalid for part in parts), Counter[str]()).items():
         times = f" ({number} events)" if number > 1 else ""

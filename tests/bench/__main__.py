@@ -20,7 +20,7 @@ SOURCE = HERE.parents[2] / "shared" / "data" / "test_events_packets.json"
 def main(source: Path) -> int:
     """Run them all; the number of those that failed."""
     failed = 0
-    for name in ("bench_events.py", "bench_process.py", "bench_collect.py", "bench_hit.py"):
+    for name in ("bench_events.py", "bench_process.py", "bench_collect.py", "bench_ovs.py", "bench_hit.py"):
         print(f"\n{name}", flush=True)
         arguments = ["--source", str(source)] if name in ("bench_events.py", "bench_process.py") else []
         if arguments and not source.exists():

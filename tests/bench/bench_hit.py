@@ -10,6 +10,7 @@ The kernel's own BPF statistics (kernel.bpf_stats_enabled) count runs and time o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -36,13 +38,28 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
+FIVE = "skb-tracking,skb,skb-drop,dev,ns"
+#: the packets of a case so called belong to a connection
+TRACKED = "matched, all five and ct"
+#: the hits of these are verdicts of nftables
+VERDICTS = ("nft, verdict not asked for", "nft, all five and every verdict")
+_NFT = ["-f", "icmp", "-p", "kprobe:__nft_trace_packet", "--allow-system-changes"]
+_TABLE = "retis_bench"
+_RULES = f"add table inet {_TABLE}; add chain inet {_TABLE} c {{ type filter hook output priority 0; }}"
+
 CASES = {
     "unmatched, -f 'tcp port 443'": ["-f", "tcp port 443"],
+    "unmatched, -f and -m": ["-f", "icmp", "-m", 'sk_buff.dev.name == "nosuch0"'],
     "unmatched, long filter": ["-f", "(tcp port 443 or udp port 53) and net 10.0.0.0/8 and not host 10.1.1.1"],
-    "matched, all five collectors": ["-f", "icmp"],
-    "matched, all and every skb section": ["-f", "icmp", "--skb-sections", "all"],
+    "matched, all five collectors": ["-f", "icmp", "-c", FIVE],
+    "matched, all and every skb section": ["-f", "icmp", "-c", FIVE, "--skb-sections", "all"],
+    "matched, all five, ct, no conntrack": ["-f", "icmp", "-c", f"{FIVE},ct"],
+    TRACKED: ["-f", "icmp", "-c", f"{FIVE},ct"],
     "matched, collector skb-tracking only": ["-f", "icmp", "-c", "skb-tracking"],
 }
+if KPROBES:
+    CASES[VERDICTS[0]] = [*_NFT, "-c", f"{FIVE},nft", "--nft-verdicts", "drop"]
+    CASES[VERDICTS[1]] = [*_NFT, "-c", f"{FIVE},nft", "--nft-verdicts", "all"]
 
 
 def programs() -> dict[int, tuple[str, int, int]]:
@@ -58,7 +75,8 @@ def measure(arguments: list[str], pings: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder, "ready")
         before = programs()
-        command = [RETIS, "collect", "-p", PROBE, *arguments, "-o", Path(folder, "out"), "--ready-file", ready]
+        probe = () if "-p" in arguments else ("-p", PROBE)
+        command = [RETIS, "collect", *probe, *arguments, "-o", Path(folder, "out"), "--ready-file", ready]
         collect = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while not ready.exists():
             if collect.poll() is not None:
@@ -72,6 +90,19 @@ def measure(arguments: list[str], pings: int) -> float:
     # ids count up in the order of loading: tracking's programs first, then skb:kfree_skb, then the probe asked for
     last = max(i for i in end if i not in before)
     return (end[last][2] - start[last][2]) / (end[last][1] - start[last][1])
+
+
+@contextlib.contextmanager
+def ruleset(label: str) -> Iterator[None]:
+    """A rule that asks for connections makes the kernel track them; any rule gives verdicts."""
+    rule = {TRACKED: "ct state new counter", **dict.fromkeys(VERDICTS, "counter")}.get(label)
+    if rule:
+        subprocess.run(["nft", f"{_RULES}; add rule inet {_TABLE} c {rule}"], check=True)
+    try:
+        yield
+    finally:
+        if rule:
+            subprocess.run(["nft", f"delete table inet {_TABLE}"], check=True)
 
 
 def ping(count: int) -> None:
@@ -88,7 +119,8 @@ def main(pings: int) -> None:
     rows = []
     for label, arguments in CASES.items():
         begin = programs()[own]
-        ns = measure(arguments, pings)
+        with ruleset(label):
+            ns = measure(arguments, pings)
         end = programs()[own]
         base = (end[2] - begin[2]) / (end[1] - begin[1])
         rows.append((label, ns, base))

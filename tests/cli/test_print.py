@@ -135,7 +135,7 @@ def test_closed_pipe_is_no_error(tmp_path: Path) -> None:
 def test_signal_ends_in_good_order(tmp_path: Path, number: int) -> None:
     path = tmp_path / "f"
     lines = "".join(json.dumps(event) + "\n" for event in events(6, 1000))
-    path.write_text(json.dumps(STARTUP) + "\n" + lines * 10)
+    path.write_text(json.dumps(STARTUP) + "\n" + lines * 40)
     command = [sys.executable, "-m", "retis_py", "print", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
@@ -190,7 +190,7 @@ def test_pager_rules(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], less: bool, command: list[str] | None
 ) -> None:
     monkeypatch.setattr(pager.sys, "stdout", _Terminal())
-    monkeypatch.setattr(pager.shutil, "which", lambda name: name if less else None)
+    monkeypatch.setattr("shutil.which", lambda name: name if less else None)
     for name in ("PAGER", "NOPAGER"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

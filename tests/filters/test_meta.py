@@ -10,7 +10,7 @@ import pytest
 
 from retis_py.errors import FilterError
 from retis_py.filters.meta import meta_filter
-from retis_py.kernel.btf import KernelTypes
+from retis_py.kernel.types import KernelTypes
 
 CLANG = shutil.which("clang")
 pytestmark = pytest.mark.skipif(CLANG is None, reason="clang is not installed")
@@ -176,6 +176,11 @@ def test_mistake_is_told_with_its_column(types: KernelTypes, expression: str) ->
     assert message in first
     assert quoted == f"  {expression}"
     assert caret == f"  {' ' * (column - 1)}^ column {column}"
+
+
+def test_filter_beyond_all_measure_is_refused_with_its_size(types: KernelTypes) -> None:
+    with pytest.raises(FilterError, match="too complex: 513 comparisons, at most 512"):
+        meta_filter(" or ".join(f"sk_buff.mark == {number}" for number in range(513)), types)
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,11 @@ def test_constant_offsets_are_read_in_one_copy() -> None:
     # only the offset that depends on the IP header's length costs a read of its own
     assert found.text.count("load_bytes(pkt,") == 2  # one in each of the two functions
     assert found.bulk == 32  # up to the source address, at 26 of an Ethernet frame
+
+
+def test_filter_beyond_all_measure_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # libpcap itself takes minutes to reach the real limit
+    monkeypatch.setattr(subject, "_MAX_INSTRUCTIONS", 30)
+    with pytest.raises(FilterError, match=r"too complex: 33 instructions, at most 30"):
+        subject.packet_filter("host 10.0.0.1 or host 10.0.0.2 or host 10.0.0.3")
+    assert subject.packet_filter("host 10.0.0.1").size <= 30

@@ -1,7 +1,10 @@
 """Many functions at once: attached, telling themselves apart, and gone afterwards."""
 
 import json
+import signal
 import subprocess
+
+from tests.support.namespaces import wait_for
 
 
 def _bpf_objects() -> dict[str, int]:
@@ -27,3 +30,13 @@ def test_every_function_that_takes_an_skb_is_attached_and_gone_after(two_ns, col
     loaded = int(next(line for line in run.stderr.splitlines() if "probe(s) loaded" in line).split()[0])
     assert loaded > 200
     assert _bpf_objects() == before
+
+
+def test_killed_collection_leaves_nothing_attached(two_ns, collect):
+    before = _bpf_objects()
+    probes = ("ip_rcv", "kr:ip_rcv/ret", "kprobe:tcp_*", "net:netif_rx")
+    with collect("-c", "skb,skb-tracking", *(word for probe in probes for word in ("-p", probe))) as run:
+        assert _bpf_objects()["prog"] > before["prog"]
+        run.stop(signal.SIGKILL)
+    # programs and maps go when the last reference does, after the process
+    wait_for(lambda: _bpf_objects() == before, f"as before: {before}")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.namespaces import run
 
-MODULES = ["8021q", "bridge", "nf_conntrack", "nf_tables", "openvswitch", "veth", "vxlan"]
+MODULES = ["8021q", "bridge", "nf_conntrack", "nf_tables", "veth", "vxlan"]
 
 
 def test_kernel_has_btf():

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import re
 import socket
 import time
 
-from tests.support.events import frame, tcp_payload, tracking_id
+from tests.support.events import addresses, frame, tcp_payload, tracking_id
+from tests.support.namespaces import wait_for
 
 PROBES = ("-p", "net:netif_rx", "-p", "net:net_dev_start_xmit")
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
@@ -66,6 +68,23 @@ def test_stack_leads_to_the_probed_function(two_ns, collect):
         assert any(line.startswith("__netif_receive_skb") for line in stack)
     assert len(run.at("ip_rcv")) == 2
     assert not any("stack_trace" in event["kernel"] for event in run.at("net:netif_rx"))
+
+
+def test_functions_found_in_stacks_are_probed_while_collecting(two_ns, collect):
+    options = ("-c", "skb,skb-tracking", "-f", "icmp", "--probe-stack", "-p", "net:netif_receive_skb")
+    with collect(*options, "-p", "net:net_dev_start_xmit/stack", main=("--log-level", "debug")) as run:
+        two_ns.a.ping(two_ns.b_address)
+        wait_for(lambda: "Added probe to ip_output" in run.stderr, "ip_output probed")
+        two_ns.a.ping(two_ns.b_address)
+    added = set(re.findall(r"Added probe to (\w+)", run.stderr))
+    assert {"ip_output", "dev_hard_start_xmit"} <= added
+    by_symbol = {symbol: run.at(symbol) for symbol in added}
+    # the second ping's request and answer pass where the first one's stacks led through
+    assert [addresses(event)[0] for event in by_symbol["ip_output"]] == [two_ns.a_address, two_ns.b_address]
+    assert {tracking_id(event) for event in by_symbol["ip_output"]} <= set(map(tracking_id, run.events))
+    # traces show only where they were asked for
+    for event in run.events:
+        assert ("stack_trace" in event["kernel"]) == (event["kernel"]["symbol"] == "net:net_dev_start_xmit")
 
 
 def test_return_probe_reports_the_packet_it_was_called_with(two_ns, collect):

@@ -1,9 +1,12 @@
 """A packet keeps its identity, whatever is done to it, until its data is freed."""
 
+import contextlib
 import json
+import socket
 
 from tests.support.collect import retis
 from tests.support.events import addresses, tracking_id
+from tests.support.namespaces import Link, new_namespace, wait_for
 
 PATH = ("-p", "net:netif_receive_skb", "-p", "net:net_dev_start_xmit")
 
@@ -80,3 +83,28 @@ def test_expanded_head_keeps_the_id(two_ns, collect):
         two_ns.a.send_udp("10.0.45.2", 7777)
     by_device = {event["dev"]["name"]: event for event in run.at("net:net_dev_start_xmit")}
     assert tracking_id(by_device["gre7"]) == tracking_id(by_device["veth-a"])
+
+
+def test_bridge_floods_clones_that_keep_the_id(collect):
+    """A broadcast leaves a bridge by each of its ports: as clones, which share the data and so the identity."""
+    with contextlib.ExitStack() as stack:
+        sender, bridge, one, two = (stack.enter_context(new_namespace(role)) for role in ("s", "br", "o", "t"))
+        bridge.ip("link add br0 type bridge")
+        links = [Link(host, bridge, f"10.0.{i}", f"host{i} port{i}") for i, host in enumerate((sender, one, two), 50)]
+        for link in links:
+            bridge.ip(f"link set {link.b_device} master br0")
+        bridge.ip("link set br0 up")
+        with collect("-c", "skb,skb-tracking,dev", "-f", "udp port 7777", *PATH) as run:
+            with sender, socket.socket(type=socket.SOCK_DGRAM) as broadcaster:
+                broadcaster.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                broadcaster.sendto(b"to all", ("10.0.50.255", 7777))
+            wait_for(lambda: "host52" in run.path.read_text(), "the frame at the last host")
+    sent = {event["dev"]["name"]: event for event in run.at("net:net_dev_start_xmit")}
+    received = {event["dev"]["name"]: event for event in run.at("net:netif_receive_skb")}
+    assert {"host50", "port51", "port52"} <= set(sent)
+    assert {"port50", "host51", "host52"} <= set(received)
+    assert len(set(map(tracking_id, run.events))) == 1
+    # two sk_buffs with the same data leave by the two ports
+    assert sent["port51"]["skb-tracking"]["skb"] != sent["port52"]["skb-tracking"]["skb"]
+    for port, host in (("port51", "host51"), ("port52", "host52")):
+        assert sent[port]["skb-tracking"]["skb"] == received[host]["skb-tracking"]["skb"]

@@ -29,6 +29,7 @@ struct outer {
 	char label[16];
 	int number_signed;
 	void (*call)(void);
+	struct inner row[3];
 };
 typedef void (*btf_trace_sample)(void *data, struct outer *one, const struct inner *two, struct outer **three,
 	enum colour c);
@@ -77,13 +78,14 @@ def test_offsets_are_the_compilers(btf: Btf, tmp_path: Path) -> None:
 
 def test_printed_struct_reads_what_the_real_one_holds(btf: Btf, tmp_path: Path) -> None:
     class Only:
-        def everywhere(self):
+        def everywhere(self, name=None):
             return [btf]
 
-    printed = print_structs(Only(), {"outer": [*MEMBERS[:5], *MEMBERS[6:], *BITS, "number_signed", "not_there"]})
+    wanted = [*MEMBERS[:5], *MEMBERS[6:], *BITS, "number_signed", "row.number", "not_there"]
+    printed = print_structs(Only(), {"outer": wanted})
     mine = printed.replace("struct outer", "struct mine").replace("struct inner *", "void *")
     names = "typedef unsigned short u16; typedef int s32; typedef long long s64;"
-    fields = ["first", "word", "hi", "in.number", "label[3]", *BITS, "number_signed"]
+    fields = ["first", "word", "hi", "in.number", "label[3]", *BITS, "number_signed", "row[2].number"]
     fill = "".join("((unsigned char *)&o)[i] = i * 37 + 11;" for _ in range(1))
     compare = "".join(f'__builtin_printf("%d ", (long long)o.{f} == (long long)m->{f});' for f in fields)
     got = _compiled(

@@ -34,7 +34,7 @@ class FakeSystem:
         "ip_rcv": [SKB, DEV],
         "ip_rcv_core": [SKB],
         "schedule": [OTHER],
-        "deep": [OTHER, OTHER, OTHER, OTHER, OTHER, SKB],
+        "deep": [OTHER, OTHER, OTHER, OTHER, OTHER, OTHER, SKB],
         "skb_free_head": [SKB],
         "kfree_skb_partial": [SKB, OTHER],
         "pskb_expand_head": [SKB, OTHER],
@@ -59,7 +59,8 @@ class FakeSystem:
 
 
 def _collectors():
-    return [kind() for kind in COLLECTORS if kind.layouts]
+    # those that look at every packet: others need functions of their own
+    return [kind() for kind in COLLECTORS if kind.hooks]
 
 
 def _shapes(specs, system=None, **options):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from retis_py.errors import KernelError
+from retis_py.events.core import KernelSection
 from retis_py.kernel import features
 from retis_py.kernel.config import KernelConfig
 from retis_py.kernel.losses import Ledger
@@ -105,11 +106,12 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
         def losses():
             return iter([(0, 0, 5), (0, 1, 7), (4, 1, 2), (5, 0, 1)])
 
-    assert Ledger(Session, ["ip_rcv", "skb:kfree_skb"]).summary() == 14
+    probes = [KernelSection("ip_rcv", "kprobe"), KernelSection("skb:kfree_skb", "raw_tracepoint")]
+    assert Ledger(Session, probes).summary() == 14
     assert [record.getMessage() for record in caplog.records] == [
-        "lost 12 event(s) from ip_rcv",
-        "lost 2 event(s) from skb:kfree_skb",
-        "1 event(s) from skb:kfree_skb without identity: tracking map full",
+        "lost 12 event(s) from ip_rcv\n  buffer full, see --buffer-pages: CPU 0: 5, CPU 1: 7",
+        "lost 2 event(s) from skb:kfree_skb\n  probes nested too deep: CPU 1: 2",
+        "1 event(s) from skb:kfree_skb without identity\n  tracking map full: CPU 0: 1",
         "total events lost: 14",
     ]
 
@@ -123,7 +125,7 @@ def test_growing_loss_is_told_while_it_happens(caplog: pytest.LogCaptureFixture)
         def losses(cls):
             return iter(cls.counts)
 
-    ledger = Ledger(Session, ["ip_rcv"])
+    ledger = Ledger(Session, [KernelSection("ip_rcv", "kprobe")])
     ledger._next = 0
     ledger.watch()
     assert not caplog.records

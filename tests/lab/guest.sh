@@ -28,7 +28,8 @@ fi
 ip link set lo up
 
 # What a host has loaded once it has an address and a firewall; a guest this bare does not.
-for module in veth 8021q bridge vxlan nf_conntrack nf_tables nft_ct nft_nat nf_nat nft_chain_nat openvswitch; do
+for module in veth 8021q bridge vxlan nf_conntrack nf_conntrack_netlink nf_conntrack_ftp nf_tables nft_ct nft_nat nf_nat \
+    nft_chain_nat; do
     modprobe -q "$module" || echo "lab: no module $module in $(uname -r)"
 done
 # Neighbour discovery and multicast listener reports would be packets nobody sent on purpose.

@@ -6,10 +6,12 @@ set -eu
 
 debian_run="python3 python3-venv python3-bpfcc libpcap0.8"
 debian_test="qemu-system-x86 busybox-static debian-archive-keyring kmod procps bpftool nftables iproute2 iputils-ping
-    tcpdump tshark ethtool socat netcat-openbsd conntrack iperf3 openvswitch-switch clang gcc libpcap-dev libc6-dev"
+    tcpdump tshark ethtool socat netcat-openbsd conntrack iperf3 openvswitch-switch clang gcc libpcap-dev libc6-dev
+    systemtap-sdt-dev python3-yaml man-db zsh fish elvish"
 fedora_run="python3 python3-bcc libpcap"
 fedora_test="qemu-system-x86-core busybox apt dpkg debian-keyring kmod procps-ng bpftool nftables iproute iputils tcpdump
-    wireshark-cli ethtool socat nmap-ncat conntrack-tools iperf3 openvswitch clang gcc libpcap-devel"
+    wireshark-cli ethtool socat nmap-ncat conntrack-tools iperf3 openvswitch clang gcc libpcap-devel
+    systemtap-sdt-devel python3-pyyaml man-db zsh fish"
 
 case ${1:-} in
 run | demo | test) set_wanted=$1 ;;

@@ -1,9 +1,13 @@
 """Where events go: split files."""
 
 import json
+import os
+import signal
+import threading
 
 from tests.support.collect import retis
 
+BURST = 30_000  # on each of two CPUs
 TRAFFIC = "ping -q -n -c 200 -i 0.002 127.0.0.1"
 
 
@@ -27,6 +31,26 @@ def test_split_files_hold_every_event_once(tmp_path):
     assert [split["id"] for split in startups] == list(range(len(parts)))
     assert len(seen) == 3000  # 1,500 requests and their answers
     assert seen == sorted(seen)
+
+
+def test_sixty_thousand_events_wait_in_the_buffers_while_the_reader_stands_still(two_ns, collect):
+    """16 MiB of buffers hold 60,000 events of 200 bytes."""
+
+    def send(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        two_ns.a.send_udp(two_ns.b_address, 7777, bytes(60), BURST)
+
+    options = ("-c", "skb,skb-tracking,dev", "-f", "udp port 7777", "-p", "net:net_dev_start_xmit")
+    with collect(*options) as run:
+        run.process.send_signal(signal.SIGSTOP)
+        senders = [threading.Thread(target=send, args=(cpu,)) for cpu in sorted(os.sched_getaffinity(0))[:2]]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        run.process.send_signal(signal.SIGCONT)
+    assert "lost" not in run.stderr
+    assert len(run.lines) == 2 * BURST + 1  # and the startup event
 
 
 def test_rotation_needs_a_file(tmp_path):

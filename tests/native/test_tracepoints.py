@@ -23,8 +23,12 @@ from tests.kernel.test_drop import (
     test_syn_to_closed_port_is_dropped_for_no_socket,
 )
 from tests.kernel.test_filters import (
+    test_both_filters_must_match,
+    test_meta_filter_reports_what_matches,
     test_meta_filter_tells_devices_apart,
     test_meta_filter_tells_namespaces_apart,
+    test_packet_filter_reports_what_libpcap_matches,
+    wire,
 )
 from tests.kernel.test_packets import (
     test_captured_bytes_are_those_tcpdump_sees,
@@ -37,7 +41,12 @@ from tests.kernel.test_sections import (
     test_startup_event_names_the_machine,
 )
 from tests.kernel.test_tracking import (
+    test_bridge_floods_clones_that_keep_the_id,
     test_every_packet_of_a_connection_has_an_id_of_its_own,
     test_first_event_of_a_packet_is_when_it_was_first_seen,
     test_packet_keeps_its_id_through_a_translating_router,
+)
+from tests.kernel.test_values import (
+    test_arguments_of_a_tracepoint_have_their_names_and_values,
+    test_hit_without_a_packet_has_arguments_and_no_packet,
 )

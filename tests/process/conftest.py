@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from retis_py.events import source
+from retis_py.process import team
 from tests.support.oracle import STARTUP
 
 Json = dict[str, Any]
 Write = Callable[..., Path]
+Share = Callable[[int, int], None]
 
 
 def dumps(value: Any) -> str:
@@ -30,3 +33,15 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def share(monkeypatch: pytest.MonkeyPatch) -> Share:
+    """``share(workers, block)`` has *workers* processes read files of any size, *block* bytes at a time."""
+
+    def share(workers: int, block: int) -> None:
+        monkeypatch.setattr(team, "_WORTH_IT", 0)
+        monkeypatch.setattr(team, "cores", lambda: workers)
+        monkeypatch.setattr(source, "BLOCK", block)
+
+    return share

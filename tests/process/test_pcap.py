@@ -18,11 +18,10 @@ from pcapng import FileScanner
 from pcapng.blocks import EnhancedPacket, InterfaceDescription, SectionHeader
 
 from retis_py.errors import RetisError
-from retis_py.process import blocks
 from retis_py.process.capture import MAX_JSON, PEN, PackedPacket
 from retis_py.process.pcap import Report, export
 from retis_py.process.schema import make_schema
-from tests.process.conftest import Json, Write, dumps
+from tests.process.conftest import Json, Share, Write, dumps
 from tests.support.oracle import DATA, STARTUP, data_file, oracle_texts
 from tests.support.sections import events as generated
 
@@ -37,6 +36,13 @@ def kernel_event(time: int, symbol: str = "s:t", probe_type: str = "raw_tracepoi
         "packet": packet,
         **sections,
     }
+
+
+class Kept(io.BytesIO):
+    """Can still be read when `export` is through with it."""
+
+    def close(self) -> None:
+        self.ended = True
 
 
 class Output:
@@ -67,8 +73,9 @@ class Output:
 
 def test_upstreams_sample_gives_upstreams_capture_from_the_first_interface_on() -> None:
     wanted = data_file("test_events_packets.pcap").read_bytes()[25568:]
-    buffer = io.BytesIO()
+    buffer = Kept()
     export(str(DATA / "test_events_packets.json"), lambda: buffer)
+    assert buffer.ended
     data = buffer.getvalue()
     (schema_size,) = struct.unpack_from("<I", data, 32)
     assert data[28 + schema_size :] == wanted
@@ -135,7 +142,7 @@ def test_times_are_real_ones_from_each_startup_event_on(write: Write) -> None:
     assert [packet.packet_len for packet in packets] == [99, 99]
 
 
-def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_write_the_same_as_one(tmp_path: Path, share: Share) -> None:
     """Probes and clocks appear in the middle, so that what processes assume is wrong."""
     later = json.loads(json.dumps(STARTUP))
     later["startup"]["clock_monotonic_offset"] = {"sec": 9, "nsec": 0}
@@ -143,36 +150,32 @@ def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: py
     events.insert(400, later)
     path = tmp_path / "events.data"
     path.write_text("".join(dumps(event) + "\n" for event in [STARTUP, *events]))
-    monkeypatch.setattr(blocks, "PIECE", 4000)
-    one = Output(path, workers=1)
+    one = Output(path)
     for workers in (2, 3):
-        many = Output(path, workers=workers)
+        share(workers, 4000)
+        many = Output(path)
         assert many.report == one.report
         assert many.data == one.data
     assert one.report.matched == 1500
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_pieces_without_any_packet_are_no_error(
-    write: Write, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
+def test_blocks_without_any_packet_are_no_error(write: Write, share: Share, workers: int) -> None:
     """As with --probe in a large file: most of what workers send is empty."""
-    monkeypatch.setattr(blocks, "PIECE", 1000)
+    share(workers, 1000)
     path = write(*(kernel_event(n, "rare" if n == 50 else "common") for n in range(100)))
-    output = Output(path, ("raw_tracepoint", "rare"), workers=workers)
+    output = Output(path, ("raw_tracepoint", "rare"))
     assert output.report == Report(1, 0, None)
 
 
-def test_an_error_in_the_middle_is_raised_after_what_came_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "PIECE", 1000)
+def test_an_error_in_the_middle_is_raised_after_what_came_before_it(tmp_path: Path, share: Share) -> None:
     path = tmp_path / "events.data"
     lines = [dumps(event) for event in [STARTUP, *(kernel_event(i) for i in range(200))]]
     lines[150] = '{"common":'
     path.write_text("\n".join(lines) + "\n")
     for workers in (1, 2):
-        output = Output(path, workers=workers)
+        share(workers, 1000)
+        output = Output(path)
         assert output.report.matched == 149
         assert len(output.packets()) == 149
         assert "line 151" in str(output.report.error)
@@ -231,7 +234,7 @@ def _tool(name: str) -> str:
 
 def test_tshark_sees_times_interfaces_and_comments() -> None:
     path = data_file("test_events_packets.json")
-    buffer = io.BytesIO()
+    buffer = Kept()
     export(str(path), lambda: buffer)
     fields = ("frame.time_epoch", "frame.interface_name", "frame.comment", "frame.len")
     command = [_tool("tshark"), "-r", "-", "-T", "json", *(arg for field in fields for arg in ("-e", field))]
@@ -251,7 +254,7 @@ def test_tshark_sees_times_interfaces_and_comments() -> None:
 
 
 def test_tcpdump_reads_it_from_a_pipe() -> None:
-    buffer = io.BytesIO()
+    buffer = Kept()
     export(str(data_file("test_events_packets.json")), lambda: buffer, ("raw_tracepoint", "skb:kfree_skb"))
     done = subprocess.run(
         [_tool("tcpdump"), "-nnr", "-", "-tt"],

@@ -12,13 +12,11 @@ import pytest
 
 from retis_py.collectors import Event
 from retis_py.display import TextRenderer
-from retis_py.errors import EventFileError, RetisError
-from retis_py.events import source
+from retis_py.errors import EventFileError
 from retis_py.events.file import TruncatedFile, open_events
 from retis_py.events.section import PLAIN, Style
-from retis_py.events.source import Block, EventSource
-from retis_py.process import parallel
 from retis_py.process.printing import print_events
+from tests.process.conftest import Share
 from tests.support.oracle import STARTUP
 from tests.support.sections import events
 
@@ -50,12 +48,9 @@ def series_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["alone", "together"])
-def processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def processes(request: pytest.FixtureRequest, share: Share) -> None:
     """One process, or three with much to pass on."""
-    monkeypatch.setattr(source, "BLOCK", 5000)
-    if request.param == "together":
-        monkeypatch.setattr(parallel, "_SMALL", 0)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    share(3 if request.param == "together" else 1, 5000)
 
 
 def printed(path: Path, style: Style, stopped: Callable[[], bool] = lambda: False) -> str:
@@ -115,6 +110,7 @@ def test_cut_short_file_prints_all_before(event_file: Path, tmp_path: Path) -> N
     [
         "",
         "{} {}",
+        '{"common":{"timestamp":1}}{"common":{"timestamp":1}}\n{"common":{"timestamp":1},\n"dev":null}',
         '{"common":{"timestamp":18446744073709551616}}',
         '{"common":{"timestamp":1},"netns":{"cookie":18446744073709551616,"inum":1}}',
         '{"common":{"timestamp":1},"kernel":5}',
@@ -173,38 +169,8 @@ def test_nobody_reading_ends_it(event_file: Path) -> None:
         os.close(write)
 
 
-class _Dies:
-    """A job whose process is killed at its first block, but for the first process."""
-
-    def __init__(self) -> None:
-        self.home = os.getpid()
-
-    def work(self, block: Block) -> tuple[bytes, RetisError | None]:
-        if os.getpid() != self.home:
-            os.kill(os.getpid(), 9)
-        return b"x", None
-
-    def skip(self, block: Block) -> None:
-        pass
-
-    def result(self) -> None:
-        return None
-
-
-def test_killed_worker_is_an_error_and_no_hang(
-    event_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(parallel, "_SMALL", 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    with (tmp_path / "out").open("wb") as file, pytest.raises(RetisError, match="worker process died"):
-        parallel.run(EventSource(event_file), _Dies(), file.fileno(), lambda: False)
-
-
-def test_no_file_descriptor_or_process_is_left_behind(
-    event_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parallel, "_SMALL", 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+def test_no_file_descriptor_or_process_is_left_behind(event_file: Path, share: Share) -> None:
+    share(3, 5000)
     before = sorted(os.listdir("/proc/self/fd"))
     printed(event_file, PLAIN)
     assert sorted(os.listdir("/proc/self/fd")) == before

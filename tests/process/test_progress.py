@@ -20,11 +20,11 @@ from tests.support.oracle import STARTUP
 _HURRY = """
 import sys
 from retis_py.events import source
-from retis_py.process import blocks, parallel, progress
+from retis_py.process import progress, team
 progress.DELAY = {delay}
 progress._INTERVAL = 0
-source.BLOCK = blocks.PIECE = 5000
-blocks._WORTH_IT = parallel._SMALL = {small}
+source.BLOCK = 5000
+team._WORTH_IT = {small}
 from retis_py.cli import main
 main()
 """

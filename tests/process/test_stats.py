@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from retis_py.process import blocks
 from retis_py.process.stats import count_file, render
-from tests.process.conftest import Json, Write, dumps
+from tests.process.conftest import Json, Share, Write, dumps
 from tests.support.oracle import STARTUP, data_file
 
 
@@ -115,12 +114,8 @@ def test_a_date_no_calendar_has_is_printed_all_the_same(write: Write) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_any_number_of_processes_counts_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    monkeypatch.setattr(blocks, "PIECE", 997)
-    monkeypatch.setattr(blocks, "_WORTH_IT", 0)
-    monkeypatch.setattr(blocks, "cores", lambda: workers)
+def test_any_number_of_processes_counts_the_same(tmp_path: Path, share: Share, workers: int) -> None:
+    share(workers, 997)
     path = tmp_path / "x.0"
     long = {**event(3, "long"), "kernel": {**event(3, "long")["kernel"], "stack_trace": ["x" * 300] * 20}}
     events = [event(i, f"f{i % 7}") for i in range(500)]
@@ -137,11 +132,9 @@ def test_any_number_of_processes_counts_the_same(
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("bad", ["{", "", '{"a":1}{"a":1}', '{"common":{"timestamp":-1}}', "[]"])
 def test_a_bad_line_is_named_and_what_came_before_it_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, bad: str
+    tmp_path: Path, share: Share, workers: int, bad: str
 ) -> None:
-    monkeypatch.setattr(blocks, "PIECE", 500)
-    monkeypatch.setattr(blocks, "_WORTH_IT", 0)
-    monkeypatch.setattr(blocks, "cores", lambda: workers)
+    share(workers, 500)
     path = tmp_path / "events.data"
     path.write_text(
         "\n".join([dumps(STARTUP), *(dumps(event(i)) for i in range(30)), bad, dumps(event(1)), ""])

@@ -103,6 +103,13 @@ class Collect:
     def stdout(self) -> str:
         return self._output.read_text(errors="replace")
 
+    def series(self) -> list[list[Event]]:
+        """The events as ``retis sort`` groups them, without the startup event; it may have nothing to warn of."""
+        path = self._ready.with_name("sorted")
+        done = retis("sort", "--max-buffer", 0, "-o", path, self.path)
+        assert (done.returncode, "WARN" in done.stderr) == (0, False), done.stderr
+        return [json.loads(line) for line in path.read_text().splitlines()][1:]
+
     @property
     def lines(self) -> list[str]:
         return self.path.read_text().splitlines()

@@ -14,7 +14,7 @@ import pytest
 from tests.support.collect import Collect
 from tests.support.namespaces import Link, Namespace, join, new_namespace
 
-__all__ = ["Router", "collect", "three_ns", "two_ns"]
+__all__ = ["Router", "collect", "route", "three_ns", "two_ns"]
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ class Router:
     far: Link
 
 
-@pytest.fixture
-def three_ns() -> Iterator[Router]:
+@contextlib.contextmanager
+def route() -> Iterator[Router]:
     """A client, a router that translates the destination 10.0.9.9, and the server it translates to."""
     with contextlib.ExitStack() as stack:
         client, router, server = (stack.enter_context(new_namespace(role)) for role in ("c", "r", "s"))
@@ -50,6 +50,13 @@ def three_ns() -> Iterator[Router]:
         chain = f"chain prerouting {{ type nat hook prerouting priority dstnat; {rule} }}"
         router.run("nft", "-f", "-", input=f"table ip nat {{ {chain}; }}")
         yield Router(client, router, server, near, far)
+
+
+@pytest.fixture
+def three_ns() -> Iterator[Router]:
+    """Client, router and server: see `route`."""
+    with route() as router:
+        yield router
 
 
 @pytest.fixture

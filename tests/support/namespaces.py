@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["Link", "Namespace", "join", "new_namespace", "run", "wait_for"]
+__all__ = ["Link", "Namespace", "join", "new_namespace", "run", "tcp_exchange", "wait_for"]
 
 CLONE_NEWNET = 0x40000000
 #: generous: emulation is 10-20 times slower. Waiting ends with the fact waited for, not after this time
@@ -187,26 +187,34 @@ class Link:
         self.b.ip(f"neigh del {self.a_address} dev {self.b_device}")
 
     def tcp(self, port: int = 80, payload: bytes = b"") -> None:
-        """A connection from a to b, opened and closed; without *payload* that is seven packets, always.
+        """A connection from a to b, opened and closed: see `tcp_exchange`."""
+        tcp_exchange(self.a, self.b, self.b_address, port, payload)
 
-        SYN, SYN-ACK, ACK, then FIN of the client and its ACK, FIN of the server and its ACK: the server
-        closes only when its ACK has arrived, else it would travel with the FIN.
-        """
-        with self.b, socket.create_server((self.b_address, port)) as listener:
-            listener.settimeout(PATIENCE)
-            with self.a:
-                client = socket.create_connection((self.b_address, port), timeout=PATIENCE)
-            server, _ = listener.accept()
-            server.settimeout(PATIENCE)
-            with client, server:
-                if payload:
-                    client.sendall(payload)
-                client.shutdown(socket.SHUT_WR)
-                while server.recv(1 << 16):
-                    pass
-                wait_for(lambda: _tcp_state(client) == TCP_FIN_WAIT2, "acknowledgement of the client's FIN")
-                server.shutdown(socket.SHUT_WR)
-                client.recv(1)
+
+def tcp_exchange(
+    a: Namespace, b: Namespace, listen: str, port: int, payload: bytes = b"", to: str | None = None
+) -> None:
+    """A connection from a to b, opened and closed; without *payload* that is seven packets, always.
+
+    SYN, SYN-ACK, ACK, then FIN of the client and its ACK, FIN of the server and its ACK: the server
+    closes only when its ACK has arrived, else it would travel with the FIN. The server listens at *listen*, the client
+    connects to *to* where that is another address.
+    """
+    with b, socket.create_server((listen, port)) as listener:
+        listener.settimeout(PATIENCE)
+        with a:
+            client = socket.create_connection((to or listen, port), timeout=PATIENCE)
+        server, _ = listener.accept()
+        server.settimeout(PATIENCE)
+        with client, server:
+            if payload:
+                client.sendall(payload)
+            client.shutdown(socket.SHUT_WR)
+            while server.recv(1 << 16):
+                pass
+            wait_for(lambda: _tcp_state(client) == TCP_FIN_WAIT2, "acknowledgement of the client's FIN")
+            server.shutdown(socket.SHUT_WR)
+            client.recv(1)
 
 
 def _tcp_state(connection: socket.socket) -> int:

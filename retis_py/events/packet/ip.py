@@ -14,7 +14,7 @@ try:
 except ImportError:
     from socket import AF_INET6, inet_ntoa, inet_ntop
 
-__all__ = ["inet_ntoa", "ipv4", "ipv6"]
+__all__ = ["inet_ntoa", "ipv4", "ipv6", "ipv6_address"]
 
 _IPV4 = Struct("!BBHHHBBH4s4s").unpack_from
 _IPV6 = Struct("!IHBB16s16s").unpack_from
@@ -72,7 +72,7 @@ def ipv4(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
 
 
 def _ipv4_options(data: bytes) -> str:
-    names = []
+    names: list[str] = []
     pos = 0
     while pos < len(data):
         number = data[pos] & 0x1F
@@ -86,7 +86,8 @@ def _ipv4_options(data: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _ipv6_address(address: bytes) -> str:
+def ipv6_address(address: bytes) -> str:
+    """The 16 bytes of an address as text."""
     text = inet_ntop(AF_INET6, address)
     if "." in text and not text.startswith("::ffff:"):
         # the C library also prints deprecated IPv4-compatible addresses with dots
@@ -104,9 +105,9 @@ def ipv6(data: bytes, pos: int, end: int, e: bool, depth: int) -> str:
     needed = _PORT_HEADERS.get(protocol)
     if needed is not None and stop - start >= needed:
         sport, dport = _PORTS(data, start)
-        text = f"{_ipv6_address(src)}.{sport} > {_ipv6_address(dst)}.{dport}"
+        text = f"{ipv6_address(src)}.{sport} > {ipv6_address(dst)}.{dport}"
     else:
-        text = f"{_ipv6_address(src)} > {_ipv6_address(dst)}"
+        text = f"{ipv6_address(src)} > {ipv6_address(dst)}"
     text += f"{_ECN[word >> 20 & 3]} ttl {ttl} label {word & 0xFFFFF:#x}"
     if total:
         text += f" len {total}"

@@ -1,0 +1,43 @@
+/* A hit of a user space probe: no packet, so no filter and no tracking; its one hook says whether there is an event.
+ * These programs may sleep and be preempted, so the event is built on their stack: the scratch memory of the CPU is
+ * handed out to hits that end in the order opposite to that in which they began. */
+
+struct user_event {
+	struct header_raw header;
+	struct user_raw user;
+	u8 section[32];
+};
+
+/* The event's only section; its hook returns sizeof() of it. */
+static __always_inline void *user_section(struct user_event *e, enum section_id id)
+{
+	e->header.sections |= 1U << id;
+	return e->section;
+}
+
+static __always_inline int begin_user_hit(struct context *ctx)
+{
+	u32 zero = 0;
+	struct settings *set = settings.lookup(&zero);
+
+	if (!set || !set->enabled)
+		return 0;
+	ctx->timestamp = bpf_ktime_get_ns();
+	return 1;
+}
+
+static __always_inline void submit_user_event(struct user_event *e, struct context *ctx, u32 size)
+{
+	struct pt_regs *regs = ctx->bpf;
+	struct header_raw *header = &e->header;
+
+	header->timestamp = ctx->timestamp;
+	header->sections |= 1U << SECTION_USER;
+	header->probe = ctx->probe;
+	header->cpu = bpf_get_smp_processor_id();
+	header->pid_tgid = bpf_get_current_pid_tgid();
+	bpf_get_current_comm(header->comm, sizeof(header->comm));
+	e->user.ip = PT_REGS_IP(regs);
+	if (events.perf_submit(regs, e, sizeof(e->header) + sizeof(e->user) + size))
+		count_loss(ctx->probe, LOSS_BUFFER_FULL);
+}

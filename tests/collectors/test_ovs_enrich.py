@@ -1,0 +1,297 @@
+"""Flow enrichment, against a control socket that answers as told: well, late, wrongly or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from retis_py.collectors.ovs import Ovs
+from retis_py.collectors.ovs_enrich import FlowEnricher
+from retis_py.collectors.ovs_events import ufid_text
+from retis_py.collectors.unixctl import Unixctl, UnixctlError, find_socket
+from retis_py.errors import RetisError
+from tests.support.kernels import FakeKernel
+
+Answer = Callable[[str, list[str], int], object]
+COMMANDS = "The available commands are:\n  dpctl/get-flow [dp] ufid\n  ofproto/detrace ufid [pmd]\n  version"
+
+
+class Daemon:
+    """ovs-vswitchd's control socket. *answer(method, parameters, id)* gives bytes to send as they are, text as the
+    result, an exception as the error, or a number of seconds to be silent."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self.path, self.answer = path, answer
+        self.calls: list[tuple[float, str, list[str]]] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while data := connection.recv(1 << 16):
+                request = json.loads(data)
+                self.calls.append((time.monotonic(), request["method"], request["params"]))
+                said = self.answer(request["method"], request["params"], request["id"])
+                if isinstance(said, float):
+                    time.sleep(said)
+                    said = "too late"
+                if isinstance(said, bytes):
+                    connection.sendall(said)
+                    continue
+                error = str(said) if isinstance(said, Exception) else None
+                reply = {"id": request["id"], "result": None if error else said, "error": error}
+                connection.sendall(json.dumps(reply).encode())
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def good(method: str, parameters: list[str], _id: int) -> object:
+    if method == "list-commands":
+        return COMMANDS
+    if method == "dpctl/get-flow":
+        return f"in_port(1), packets:1, actions:2 {parameters[0]}\n"
+    return f" cookie=0x1, table=0 {parameters[0]}\n\ncookie=0x2, table=1\n"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[[Answer], Daemon]]:
+    daemons = []
+
+    def make(answer: Answer = good) -> Daemon:
+        daemons.append(Daemon(tmp_path / f"ovs-vswitchd.{os.getpid()}.ctl", answer))
+        return daemons[-1]
+
+    yield make
+    for one in daemons:
+        one.close()
+
+
+def enricher(daemon: Daemon, rate: int = 1000, timeout: float = 0.5) -> FlowEnricher:
+    made = FlowEnricher(Unixctl(daemon.path, timeout), rate)
+    made.connect()
+    made.start()
+    return made
+
+
+def ufid(number: int) -> tuple[int, int, int, int]:
+    return (number, 2, 3, 4)
+
+
+def answers(made: FlowEnricher, count: int, patience: float = 10.0) -> list[tuple[int, object]]:
+    out: list[tuple[int, object]] = []
+    end = time.monotonic() + patience
+    while len(out) < count and time.monotonic() < end:
+        out += made.take()
+        time.sleep(0.005)
+    return out
+
+
+def test_each_flow_gets_its_datapath_flow_and_its_rules(daemon) -> None:
+    made = enricher(daemon())
+    for number in range(3):
+        made.note(ufid(number), 0xA0 + number, 0xB0)
+    began = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    found = answers(made, 3)
+    made.stop()
+    assert [section.flow for _, section in found] == [0xA0, 0xA1, 0xA2]
+    for number, (timestamp, section) in enumerate(found):
+        name = f"ufid:{ufid_text(ufid(number))}"
+        assert section.ufid == ufid(number)
+        assert section.dpflow == f"in_port(1), packets:1, actions:2 {name}"
+        assert section.ofpflows == (f"cookie=0x1, table=0 {name}", "cookie=0x2, table=1")
+        assert began - 10**9 < timestamp < began + 10**10
+
+
+def test_requests_are_those_of_ovs_appctl(daemon) -> None:
+    control = daemon()
+    made = enricher(control)
+    made.note(ufid(1), 1, 1)
+    answers(made, 1)
+    made.stop()
+    name = f"ufid:{ufid_text(ufid(1))}"
+    assert [(method, parameters) for _, method, parameters in control.calls] == [
+        ("list-commands", []),
+        ("dpctl/get-flow", [name]),
+        ("ofproto/detrace", [name, "pmd=2147483647"]),
+    ]
+
+
+def test_known_flow_is_not_asked_for_again_until_it_moves(daemon) -> None:
+    control = daemon()
+    made = enricher(control)
+    for _ in range(100):
+        made.note(ufid(1), 1, 1)
+    answers(made, 1)
+    for _ in range(100):
+        made.note(ufid(1), 1, 1)
+    made.note(ufid(1), 1, 2)  # new actions
+    ((_, moved),) = answers(made, 1)
+    made.stop()
+    assert (moved.flow, moved.sf_acts) == (1, 2)
+    assert len([call for call in control.calls if call[1] == "dpctl/get-flow"]) == 2
+
+
+def test_without_detrace_there_are_datapath_flows_only(daemon, caplog) -> None:
+    control = daemon(
+        lambda method, *rest: COMMANDS.replace("detrace", "trace") if "list" in method else good(method, *rest)
+    )
+    made = enricher(control)
+    assert "has no ofproto/detrace" in caplog.text
+    made.note(ufid(1), 1, 1)
+    ((_, section),) = answers(made, 1)
+    made.stop()
+    assert section.dpflow
+    assert section.ofpflows == ()
+
+
+def test_rate_is_not_exceeded(daemon) -> None:
+    control = daemon()
+    made = enricher(control, rate=50)
+    for number in range(10):
+        made.note(ufid(number), 1, 1)
+    answers(made, 10)
+    made.stop()
+    times = [when for when, method, _ in control.calls if method != "list-commands"]
+    assert len(times) == 20
+    # the clock of two threads: a little less than 20 ms may lie between two
+    assert min(later - earlier for earlier, later in zip(times, times[1:])) > 0.015
+    assert times[-1] - times[0] > 19 / 50 * 0.95
+
+
+def test_ten_thousand_flows_a_second_do_not_slow_down_who_notes_them(daemon, caplog) -> None:
+    control = daemon(lambda *call: COMMANDS if "list" in call[0] else 0.4)
+    made = enricher(control, rate=20)
+    began = time.thread_time()
+    for number in range(10_000):
+        made.note(ufid(number), 1, 1)
+    spent = time.thread_time() - began
+    made.stop()
+    assert spent < 0.2  # of a second of flows; mostly a few ms
+    assert made.dropped >= 10_000 - 102
+    assert caplog.text.count("more flows are looked up than can be asked for") == 1
+    assert f"{made.dropped} not taken: see --ovs-enrich-rate" in caplog.text
+
+
+def test_slow_answer_is_a_failure_and_the_next_one_is_not_taken_for_it(daemon, caplog) -> None:
+    def answer(method: str, parameters: list[str], number: int) -> object:
+        if method == "dpctl/get-flow" and ufid_text(ufid(1)) in parameters[0]:
+            return 0.4
+        return good(method, parameters, number)
+
+    made = enricher(daemon(answer), timeout=0.2)
+    made.note(ufid(1), 1, 1)
+    made.note(ufid(2), 1, 1)
+    ((_, section),) = answers(made, 1)
+    made.stop()
+    assert section.ufid == ufid(2)
+    assert ufid_text(ufid(2)) in section.dpflow
+    assert made.failed == 1
+    assert "1 flow enrichment request(s) failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"garbage", "no answer within"),
+        (b"garbage}", "not JSON"),
+        (b"[1]}", "not one of JSON-RPC"),
+        (b'{"id": 99, "result": "x", "error": null}', "no answer within"),
+        (b"[" * 100_000 + b"}", "not one of JSON-RPC"),
+        (ValueError("no such flow\n"), "no such flow"),
+        (7, "no text"),
+        (0.3, "no answer within"),
+    ],
+)
+def test_bad_answer_is_an_error_and_the_next_call_works(daemon, said, reason) -> None:
+    sick = [said]
+    control = daemon(lambda *call: sick.pop() if sick else "well")
+    client = Unixctl(control.path, 0.2)
+    with pytest.raises(UnixctlError, match=reason):
+        client.call("version")
+    assert client.call("version") == "well"
+
+
+def test_answer_may_come_in_pieces_and_behind_another(daemon) -> None:
+    def answer(method: str, parameters: list[str], number: int) -> bytes:
+        late = json.dumps({"id": number - 1, "result": "old }", "error": None})
+        return (late + json.dumps({"id": number, "result": "x" * 300_000 + "}{", "error": None})).encode()
+
+    assert Unixctl(daemon(answer).path, 5).call("version") == "x" * 300_000 + "}{"
+
+
+def test_endless_answer_is_cut_off(daemon) -> None:
+    with pytest.raises(UnixctlError, match="more than"):
+        Unixctl(daemon(lambda *_: b"[" * (5 << 20)).path, 10).call("version")
+
+
+def test_flow_that_is_not_traced_yet_is_asked_for_again(daemon) -> None:
+    misses = [2]
+
+    def answer(method: str, parameters: list[str], number: int) -> object:
+        if method == "ofproto/detrace" and misses[0]:
+            misses[0] -= 1
+            return "Cache was not found for this flow"
+        return good(method, parameters, number)
+
+    made = enricher(daemon(answer))
+    made.note(ufid(1), 1, 1)
+    ((_, section),) = answers(made, 1)
+    made.stop()
+    assert section.ofpflows
+    assert misses == [0]
+    assert not made.failed
+
+
+def test_socket_is_found_by_the_process_that_has_it(tmp_path, monkeypatch, daemon) -> None:
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
+    with pytest.raises(UnixctlError, match=r"no control socket ovs-vswitchd\.PID\.ctl in"):
+        find_socket("ovs-vswitchd")
+    (tmp_path / "ovs-vswitchd.4194999.ctl").touch()  # of a process that is gone
+    control = daemon()
+    assert find_socket("ovs-vswitchd") == control.path
+    with pytest.raises(UnixctlError):
+        find_socket("ovs-vswitchd", 1)
+
+
+def test_missing_socket_and_wrong_daemon_are_told_before_anything_is_attached(tmp_path, monkeypatch, daemon) -> None:
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
+    with pytest.raises(RetisError, match="Failed to connect to OVS via unixctl: no control socket") as error:
+        Ovs().setup(FakeKernel(), {"ovs_enrich_flows": True})
+    assert "OVS_RUNDIR" in error.value.hint
+    daemon(lambda *_: "The available commands are:\n  version")
+    with pytest.raises(RetisError, match="does not know dpctl/get-flow"):
+        Ovs().setup(FakeKernel(), {"ovs_enrich_flows": True})
+
+
+def test_daemon_that_dies_while_collecting_costs_its_answers_only(daemon, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    control = daemon()
+    made = enricher(control)
+    control.close()
+    control.path.unlink()
+    control.answer = lambda *_: 9.0
+    made.note(ufid(1), 1, 1)
+    time.sleep(0.7)
+    made.note(ufid(2), 1, 1)
+    time.sleep(0.2)
+    made.stop()
+    assert made.take() == []
+    assert made.failed == 2

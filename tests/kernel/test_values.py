@@ -1,0 +1,68 @@
+"""Arguments and return values of probed functions (options args and ret)."""
+
+from tests.support.events import frame
+
+
+def _values(event):
+    return {argument["name"]: argument["value"] for argument in event["args"]["args"]}
+
+
+def test_arguments_of_a_tracepoint_have_their_names_and_values(two_ns, collect):
+    probes = ("-p", "net:net_dev_start_xmit/args", "-p", "net:net_dev_xmit/args", "-p", "net:netif_receive_skb")
+    with collect("-c", "skb-tracking,skb", "-f", "icmp", *probes) as run:
+        two_ns.a.ping(two_ns.b_address)
+    starts = [event for event in run.events if event["kernel"]["symbol"] == "net:net_dev_start_xmit"]
+    ends = [event for event in run.events if event["kernel"]["symbol"] == "net:net_dev_xmit"]
+    assert (len(starts), len(ends)) == (2, 2)
+    for start, end in zip(starts, ends):
+        # TP_PROTO() of include/trace/events/net.h: skb, dev; and skb, rc, dev, skb_len. A ping of 56 bytes is a frame
+        # of 98 bytes
+        before, after = _values(start), _values(end)
+        assert before["skb"] == after["skb"] == start["skb-tracking"]["skb"]
+        assert before["dev"] == after["dev"]
+        assert (after["rc"], after["skb_len"]) == (0, 98)
+        types = {argument["name"]: argument["type"] for argument in end["args"]["args"]}
+        assert types["dev"] == "struct net_device *"
+        assert "ret" not in end["args"]
+    assert all("args" not in event for event in run.events if event["kernel"]["symbol"] == "net:netif_receive_skb")
+
+
+def test_calls_within_calls_keep_arguments_and_return_values_apart(two_ns, collect):
+    # ip_rcv() calls ip_rcv_core(), and by way of the netfilter hook ip_rcv_finish(); veth hands the packet over in a
+    # softirq on top of the sender's own return probes
+    names = ("ip_rcv", "ip_rcv_core", "ip_rcv_finish", "ip_output", "tcp_v4_rcv")
+    probes = [f"kretprobe:{name}/args/ret" for name in names] + [f"kprobe:{name}/args" for name in names]
+    options = [word for probe in probes for word in ("-p", probe)]
+    with collect("-c", "skb-tracking,skb", "-f", "tcp port 80 or icmp", *options) as run:
+        two_ns.a.ping(two_ns.b_address, 3)
+        two_ns.tcp(80)
+    entries = [event for event in run.events if event["kernel"]["probe_type"] == "kprobe"]
+    returns = [event for event in run.events if event["kernel"]["probe_type"] == "kretprobe"]
+    assert {event["kernel"]["symbol"] for event in returns} >= {"ip_rcv", "ip_rcv_core", "ip_output"}
+    # at return each has the arguments of its own entry, in the same task or softirq
+    for event in returns:
+        symbol = event["kernel"]["symbol"]
+        entry = [e for e in entries if e["kernel"]["symbol"] == symbol and _values(e) == _values(event)]
+        assert entry, f"{symbol} returned with arguments it was never called with"
+        # the packet may be gone by now; if not, it is the one the function was called with
+        if "skb-tracking" in event:
+            assert event["skb-tracking"]["skb"] == _values(event)["skb"]
+    received = [event["args"]["ret"] for event in returns if event["kernel"]["symbol"] == "ip_rcv"]
+    assert received and all(value == {"type": "int", "value": 0} for value in received)  # NET_RX_SUCCESS
+    # what ip_rcv_core() returns is the packet it was given
+    cores = [event for event in returns if event["kernel"]["symbol"] == "ip_rcv_core"]
+    assert [event["args"]["ret"]["value"] for event in cores] == [_values(event)["skb"] for event in cores]
+    assert all(frame(event) for event in cores)
+
+
+def test_hit_without_a_packet_has_arguments_and_no_packet(two_ns, collect):
+    # napi_poll(napi, work, budget) of include/trace/events/napi.h, between hits that have packets
+    options = ("-c", "skb,skb-tracking,dev,ns", "-p", "net:netif_receive_skb", "-p", "napi:napi_poll/args")
+    with collect(*options) as run:
+        two_ns.a.ping(two_ns.b_address, 3)
+    polls = run.at("napi:napi_poll")
+    assert polls and run.at("net:netif_receive_skb")
+    for event in polls:
+        assert set(event) == {"common", "kernel", "args"}
+        assert {"napi", "work", "budget"} == set(_values(event))
+        assert 0 <= _values(event)["work"] <= _values(event)["budget"]
