@@ -1,6 +1,12 @@
 /* A hit of a user space probe: no packet, so no filter and no tracking; its one hook says whether there is an event.
  * These programs may sleep and be preempted, so the event is built on their stack: the scratch memory of the CPU is
- * handed out to hits that end in the order opposite to that in which they began. */
+ * handed out to hits that end in the order opposite to that in which they began.
+ *
+ * The stack must be the thread's. Since v6.13 ("bpf: Find eligible subprogs for private stack support") the kernel puts
+ * that of such a program into memory of the CPU, where a thread that preempts another in the same program overwrites
+ * it: of a thousand hits of four threads some were reported twice and others never. A program with a tail call is left
+ * out of that, so each has one, into a table that stays empty. */
+BPF_PROG_ARRAY(no_private_stack, 1);
 
 struct user_event {
 	struct header_raw header;

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from retis_py.errors import ProbeError
 from retis_py.kernel.compose import Shape
 from retis_py.kernel.plan import Planned
-from retis_py.kernel.session import Session
+from retis_py.kernel.session import Function, Session
 from retis_py.kernel.symbols import Symbols
 from retis_py.kernel.usdt import UserProcess
 
@@ -33,7 +33,10 @@ def gather(planned: Sequence[Planned]) -> list[Planned]:
 
     if sum(map(reports, planned)) < MANY:
         return list(planned)
-    return [entry._replace(shape=entry.shape._replace(many=True)) if reports(entry) else entry for entry in planned]
+    return [
+        entry._replace(shape=entry.shape.for_many(), positions=entry.shape.positions) if reports(entry) else entry
+        for entry in planned
+    ]
 
 
 @contextmanager
@@ -60,12 +63,12 @@ def attach_all(
     """Attach all probes; returns how many there are now. A required one that cannot be attached is an error, unless
     it is one of many: those are left out with one warning."""
     numbers = {shape: number for number, shape in enumerate(shapes)}
-    together: dict[Shape, list[tuple[int, str, int]]] = {}
+    together: dict[Shape, list[Function]] = {}
     attached = 0
-    for index, (probe, shape, required) in enumerate(planned):
+    for index, (probe, shape, required, positions) in enumerate(planned):
         if shape.many:
             address, _ = symbols.table.get(probe.symbol, (0, None))
-            together.setdefault(shape, []).append((index, probe.symbol, address))
+            together.setdefault(shape, []).append(Function(index, probe.symbol, address, positions))
             continue
         function = shape.function(numbers[shape])
         _log.debug("Adding probe to %s", probe.name)
@@ -88,8 +91,8 @@ def attach_all(
     refused: list[str] = []
     with progress("Attaching probes", sum(map(len, together.values()))) as step:
         for shape, targets in together.items():
-            known = [target for target in targets if target[2]]
-            missing = [symbol for _, symbol, address in targets if not address]
+            known = [target for target in targets if target.address]
+            missing = [target.symbol for target in targets if not target.address]
             left_out = missing + session.attach_kprobes(shape.function(numbers[shape]), known, step)
             attached += len(targets) - len(left_out)
             refused += left_out

@@ -142,9 +142,10 @@ class Collection:
     def _enable_usdt(self) -> str:
         if self._process is None:
             return ""
-        for probe, shape, _ in self._planned:
-            if probe.type == "usdt":
-                self._process.enable(probe.symbol, shape.function(self._shapes.index(shape)))
+        for entry in self._planned:
+            if entry.probe.type == "usdt":
+                function = entry.shape.function(self._shapes.index(entry.shape))
+                self._process.enable(entry.probe.symbol, function)
         return self._process.text()
 
     def attach(self) -> None:

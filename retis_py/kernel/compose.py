@@ -52,8 +52,8 @@ class Shape(NamedTuple):
     flags: int = 0
     #: one program for many functions: it looks its probe up by the function's address
     many: bool = False
-    #: its functions are found while collecting: where their arguments are is looked up, too
-    late: bool = False
+    #: where their arguments are is looked up, too
+    anywhere: bool = False
     #: positions of the arguments that collectors want in the context, by its members; of a USDT probe: by their types
     arguments: tuple[tuple[str, int], ...] = ()
     #: how many arguments to report
@@ -67,7 +67,18 @@ class Shape(NamedTuple):
 
     def function(self, number: int) -> str:
         """Name of its program, the *number*-th of the run."""
-        return f"{'late_' if self.late else ''}{self.type}{'s' if self.many else ''}_{number}"
+        return f"{self.type}{'s' if self.many else ''}_{number}"
+
+    @property
+    def positions(self) -> tuple[int, int, int, int]:
+        """Where its arguments are, as struct function of bpf/probes/functions.bpf.c has them."""
+        return self.skb, self.dev, self.net, self.drop_reason
+
+    def for_many(self) -> Shape:
+        """The same for a program that serves many functions: alike as far as can be, as each shape is compiled."""
+        if self.arguments or self.copied or self.context:
+            return self._replace(many=True)
+        return self._replace(skb=-1, dev=-1, net=-1, drop_reason=-1, many=True, anywhere=True)
 
 
 class Run(NamedTuple):
@@ -213,6 +224,7 @@ def _user_program(shape: Shape, name: str) -> str:
         lines += [f"\tkept.args[{index}] = value; }}"]
     lines += ["\tctx.args = &kept;", f"\tsize = user_hook_{shape.hooks[0]}(&event, &ctx);"]
     lines += ["\tif (size)", "\t\tsubmit_user_event(&event, &ctx, size);"]
+    lines += ["\tno_private_stack.call(regs, 0);"]
     return "\n".join([*lines, "\treturn 0;", "}", ""])
 
 
@@ -234,14 +246,14 @@ def _program(shape: Shape, number: int, targeted: Mapping[str, int]) -> str:
     if shape.many:
         lines += [
             "\tstruct context ctx = { .bpf = regs };",
-            "\tu16 *probe = function_probe(regs);",
+            "\tstruct function *function = this_function(regs);",
             "",
-            "\tif (!probe)",
+            "\tif (!function)",
             "\t\treturn 0;",
-            "\tctx.probe = *probe;",
+            "\tctx.probe = function->probe;",
         ]
-        if shape.late:
-            lines += ["\tif (late_context(regs, &ctx))", "\t\treturn 0;"]
+        if shape.anywhere:
+            lines += ["\tif (!find_arguments(regs, function, &ctx))", "\t\treturn 0;"]
     else:
         lines += ["\tstruct context ctx = { .bpf = regs, .probe = probe_id() };", ""]
     if shape.type == "kretprobe":
@@ -324,7 +336,6 @@ def compose(run: Run) -> str:
         _source("hit.h"),
         *(_source(f"probes/{kind}.bpf.c") for kind in sorted(kinds - {"usdt"})),
         _source("probes/functions.bpf.c") if any(shape.many for shape in run.shapes) else "",
-        _source("probes/late.bpf.c") if any(shape.late for shape in run.shapes) else "",
         _PROBE_ID,
         *(_program(shape, number, targeted) for number, shape in enumerate(run.shapes)),
     ]

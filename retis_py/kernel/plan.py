@@ -73,6 +73,8 @@ class Planned(NamedTuple):
     shape: Shape
     #: whether its absence is an error: tracking probes may be missing (inlined functions)
     required: bool
+    #: `Shape.positions`, where its program looks them up
+    positions: tuple[int, int, int, int] = (-1, -1, -1, -1)
 
 
 def _at(probe: Probe, *types: str) -> int:

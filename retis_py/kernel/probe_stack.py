@@ -1,14 +1,13 @@
 """``--probe-stack``: functions found in the stack traces of events are probed too, while collecting.
 
 Which functions those are is not known when the text is compiled, so they share one program that looks up where their
-arguments are (`Shape.late`).
+arguments are (`Shape.anywhere`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from retis_py.collectors.base import Collector
 from retis_py.errors import RetisError
@@ -16,7 +15,7 @@ from retis_py.events.core import KernelSection, ProbeSection
 from retis_py.kernel.compose import HIT_STACK, Shape
 from retis_py.kernel.plan import NEVER_NEW, Planned, shape_of, useful
 from retis_py.kernel.probes import Probe
-from retis_py.kernel.session import Session
+from retis_py.kernel.session import Function, Session
 from retis_py.kernel.system import System
 
 __all__ = ["LATE", "ROOM", "StackProbes"]
@@ -24,7 +23,7 @@ __all__ = ["LATE", "ROOM", "StackProbes"]
 _log = logging.getLogger(__name__)
 
 #: the shape of all functions that are probed while collecting
-LATE = Shape("kprobe", flags=HIT_STACK, many=True, late=True)
+LATE = Shape("kprobe", flags=HIT_STACK).for_many()
 #: probes that can be added
 ROOM = 1024
 
@@ -79,16 +78,13 @@ class StackProbes:
 
     def _attach(self, found: list[Planned]) -> None:
         """In the lists first: a hit may come at once."""
-        targets: list[tuple[int, str, int]] = []
-        positions: Any = self._session.table("positions")
+        targets = []
         for planned in found:
             index = len(self._planned)
             self._planned.append(planned)
             self._kernels.append(KernelSection(planned.probe.symbol, planned.probe.type))
-            shape = planned.shape
-            positions[positions.Key(index)] = positions.Leaf(shape.skb, shape.dev, shape.net, shape.drop_reason)
             address, _ = self._system.symbols.table.get(planned.probe.symbol, (0, None))
-            targets.append((index, planned.probe.symbol, address))
+            targets.append(Function(index, planned.probe.symbol, address, planned.shape.positions))
         try:
             refused = set(self._session.attach_kprobes(self._function, targets, lambda: None))
         except RetisError as error:

@@ -13,7 +13,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel import bpf
@@ -23,7 +23,7 @@ from retis_py.paths import bpf_dir
 if TYPE_CHECKING:
     from retis_py.kernel.usdt import UserProcess
 
-__all__ = ["Session", "load_bcc"]
+__all__ = ["Function", "Session", "load_bcc"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,15 @@ def load_bcc() -> Any:
             "cannot provide it, and a virtual environment must be made with --system-site-packages",
         ) from None
     return bcc
+
+
+class Function(NamedTuple):
+    """One of many functions with one program: its *probe* number, and where its arguments are (`Shape.positions`)."""
+
+    probe: int
+    symbol: str
+    address: int
+    positions: tuple[int, int, int, int]
 
 
 class Session:
@@ -127,14 +136,12 @@ class Session:
             raise _attach_error("kretprobe" if at_return else "kprobe", symbol, ctypes.get_errno())
         self._links.append((link, event))
 
-    def attach_kprobes(
-        self, function: str, targets: Sequence[tuple[int, str, int]], step: Callable[[], None]
-    ) -> list[str]:
-        """Attach one program to many functions, each (probe number, name, address); returns the names of those that
-        cannot be probed. *step()* is called for each function that had to be attached on its own."""
+    def attach_kprobes(self, function: str, targets: Sequence[Function], step: Callable[[], None]) -> list[str]:
+        """Attach one program to many functions; returns the names of those that cannot be probed. *step()* is called
+        for each function that had to be attached on its own."""
         table = self._bpf[b"functions"]
-        for probe, _, address in targets:
-            table[table.Key(address)] = table.Leaf(probe)
+        for target in targets:
+            table[table.Key(target.address)] = table.Leaf(target.probe, *target.positions)
         try:
             program = self._load_once(function, bpf.KPROBE_MULTI)
             refused = self._link_multi(program, list(targets))
@@ -145,25 +152,25 @@ class Session:
             _log.debug("no kprobe-multi here (%s): attaching one by one", error)
         program = self._load_once(function)
         refused = []
-        for _, symbol, _ in targets:
+        for target in targets:
             try:
-                self._attach_kprobe(program, symbol)
+                self._attach_kprobe(program, target.symbol)
             except ProbeError as error:
                 _log.debug("%s", error)
-                refused.append(symbol)
+                refused.append(target.symbol)
             step()
         return refused
 
-    def _link_multi(self, program: int, targets: list[tuple[int, str, int]]) -> list[str]:
+    def _link_multi(self, program: int, targets: list[Function]) -> list[str]:
         """Link *targets* at once; where the kernel refuses, halves of them, down to the ones it means."""
         try:
-            self._links.append((bpf.link_kprobe_multi(program, [address for *_, address in targets]), None))
+            self._links.append((bpf.link_kprobe_multi(program, [target.address for target in targets]), None))
             return []
         except bpf.BpfError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
                 raise
             if len(targets) == 1:
-                return [targets[0][1]]
+                return [targets[0].symbol]
         half = len(targets) // 2
         return self._link_multi(program, targets[:half]) + self._link_multi(program, targets[half:])
 

@@ -39,11 +39,12 @@ CLANG = shutil.which("clang")
 BCC = """
 #define TABLE_(k, l, n) struct n##_table { k key; l leaf; l *(*lookup)(k *); int (*update)(k *, l *); \\
 	int (*insert)(k *, l *); int (*delete)(k *); int (*get_stackid)(void *, u64); \\
-	int (*perf_submit)(void *, void *, u32); }; struct n##_table n
+	int (*perf_submit)(void *, void *, u32); void (*call)(void *, int); }; struct n##_table n
 #define BPF_ARRAY(n, l, s) TABLE_(u32, l, n)
 #define BPF_PERCPU_ARRAY(n, l, s) TABLE_(u32, l, n)
 #define BPF_HASH(n, k, l, s) TABLE_(k, l, n)
 #define BPF_TABLE(t, k, l, n, s) TABLE_(k, l, n)
+#define BPF_PROG_ARRAY(n, s) TABLE_(u32, u32, n)
 #define BPF_PERF_OUTPUT(n) TABLE_(u32, u32, n)
 #define BPF_F_FAST_STACK_CMP 512
 #define lock_xadd(p, v) ((void)__sync_fetch_and_add(p, v))

@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 
@@ -39,7 +40,7 @@ MACROS |= {f"OVS_{name}": number for number, name in enumerate(("OUTPUT", "RECIR
 class Handlers:
     """A run with nothing but the USDT probes of *stand_in*."""
 
-    def __init__(self, stand_in: StandIn) -> None:
+    def __init__(self, stand_in: StandIn, pages: int = 16) -> None:
         self.stand_in = stand_in
         ovs = Ovs()
         ovs._defines = MACROS
@@ -61,19 +62,19 @@ class Handlers:
             usdt=self.process.text(),
         )
         self.raws: list[bytes] = []
-        self.session = Session(compose(run), self.raws.append, 16)
+        self.session = Session(compose(run), self.raws.append, pages)
         for number, entry in enumerate(planned):
             self.session.attach_usdt(entry.shape.function(number), number, self.process)
         probes = [UserspaceSection("usdt", e.probe.symbol, 0, self.process.path, 0, 0) for e in planned]
         self.decoder = Decoder(Event, PARTS, ovs.maker, probes)
         self.session.enable(True)
 
-    def queued(self, packet: bytes) -> None:
+    def queued(self, packet: bytes, times: int = 1) -> None:
         """The kernel half has seen *packet* queued."""
         table = self.session.table("ovs_waiting")
         key = table.Key(queue_id(packet), 0)
         count = table[key].count if key in table else 0
-        table[key] = table.Leaf(time.clock_gettime_ns(time.CLOCK_MONOTONIC), count + 1, queue_id(packet))
+        table[key] = table.Leaf(time.clock_gettime_ns(time.CLOCK_MONOTONIC), count + times, queue_id(packet))
 
     def returning(self) -> dict[int, int]:
         """Hash of each packet waited for on its way back, and the queue id it belongs to."""
@@ -113,6 +114,26 @@ def _fresh(request):
     """Batches of other tests are over."""
     if "handlers" in request.fixturenames:
         request.getfixturevalue("handlers").session.table("ovs_batches").clear()
+
+
+def test_thread_that_preempts_another_in_the_same_probe_leaves_its_event_alone(tmp_path):
+    """Since Linux 6.13 programs may have a stack that belongs to the CPU (bpf/user.h)."""
+    low, high = 40_000, 500
+    packets = [[struct.pack("<II56x", thread, n) for n in range(count)] for thread, count in enumerate((64, high))]
+    with StandIn(build(tmp_path), "preempt", low, high) as stand_in:
+        handlers = Handlers(stand_in, pages=2048)
+        for group, times in zip(packets, (low // 64, 1)):
+            for one in group:
+                handlers.queued(one, times)
+        stand_in.say("go")
+        events = handlers.events()
+        losses = list(handlers.session.losses())
+        handlers.close()
+    assert not losses
+    assert Counter(event.ovs.queue_id for event in events) == {
+        **{queue_id(packet): low // 64 for packet in packets[0]},
+        **{queue_id(packet): 1 for packet in packets[1]},
+    }
 
 
 def test_operation_on_a_batch_begun_before_collection_is_nobodys(handlers):

@@ -7,6 +7,10 @@
  *       a real datapath with two ports: what comes in at one is sent out of the other. A batch ends with BATCH upcalls,
  *       or when none is left. FLAGS: p: install flows; d: drop instead, with reason 7; h: hold back. A line of input
  *       replaces them
+ *   ovs-vswitchd preempt LOW HIGH
+ *       at a line of input, two threads on one CPU have the probe of a reception: the first LOW times, and the second,
+ *       which preempts it, HIGH times. Packets are of 64 bytes: number of the thread, then that of the packet, which the
+ *       first counts up to 64 only
  *
  * Says "ready" when it is, and ends with its standard input.
  */
@@ -16,6 +20,7 @@
 #include <linux/openvswitch.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +155,48 @@ static void script(int handlers)
 		while (todo.line)
 			pthread_cond_wait(&todo.changed, &todo.lock);
 		pthread_mutex_unlock(&todo.lock);
+		puts("done");
+	}
+}
+
+/* ---- preempt ---- */
+
+static int hits[2];
+
+static void *preempt(void *number)
+{
+	struct sched_param priority = { .sched_priority = 1 };
+	uint32_t packet[16] = { (long)number };
+	struct upcall upcall = { .data = packet, .size = sizeof(packet), .key = (void *)packet, .key_len = 168 };
+	int first = !number, i;
+	cpu_set_t cpu;
+
+	CPU_ZERO(&cpu);
+	CPU_SET(0, &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	if (!first && sched_setscheduler(0, SCHED_FIFO, &priority))
+		die("sched_setscheduler");
+	for (i = 0; i < hits[!first]; i++) {
+		packet[1] = first ? i % 64 : i;
+		probe_recv(&upcall);
+		if (!first)
+			usleep(20);
+	}
+	return NULL;
+}
+
+static void preempted(void)
+{
+	pthread_t threads[2];
+	char *line = NULL;
+	size_t room = 0;
+
+	puts("ready");
+	while (getline(&line, &room, stdin) > 0) {
+		start(&threads[0], preempt, 0);
+		start(&threads[1], preempt, 1);
+		pthread_join(threads[0], NULL);
+		pthread_join(threads[1], NULL);
 		puts("done");
 	}
 }
@@ -380,6 +427,10 @@ int main(int argc, char **argv)
 		DTRACE_PROBE(main, run_start);
 	if (argc == 3 && !strcmp(argv[1], "script")) {
 		script(atoi(argv[2]));
+	} else if (argc == 4 && !strcmp(argv[1], "preempt")) {
+		hits[0] = atoi(argv[2]);
+		hits[1] = atoi(argv[3]);
+		preempted();
 	} else if (argc == 7 && !strcmp(argv[1], "datapath")) {
 		batch_size = atoi(argv[3]);
 		set_flags(argv[4]);
