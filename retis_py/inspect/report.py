@@ -40,6 +40,13 @@ class Answer(NamedTuple):
     advice: str = ""
 
 
+def _not_known(error: Exception) -> str:
+    """*error* in words: that of the system has a number and brackets of its own."""
+    if isinstance(error, OSError) and error.errno:
+        return f"{error.filename}: {os.strerror(error.errno)}" if error.filename else os.strerror(error.errno)
+    return str(error)
+
+
 def _text(path: Path) -> str | None:
     try:
         return path.read_text().strip()
@@ -63,7 +70,7 @@ def _btf(system: System) -> Answer:
     try:
         modules = len(system.types.modules())
     except (RetisError, OSError) as error:
-        return Answer("BTF", False, str(error), "boot a kernel with CONFIG_DEBUG_INFO_BTF=y")
+        return Answer("BTF", False, _not_known(error), "boot a kernel with CONFIG_DEBUG_INFO_BTF=y")
     return Answer("BTF", True, f"vmlinux and {modules} module(s)")
 
 
@@ -93,7 +100,7 @@ def _kprobe_multi(system: System) -> Answer:
 
 
 def _lockdown(_system: System) -> Answer:
-    if not _LOCKDOWN.exists():
+    if not os.path.exists(_LOCKDOWN):
         return Answer("lockdown", None, f"not known: {_LOCKDOWN} is not there (securityfs not mounted, or no such LSM)")
     mode = features.lockdown()
     details = {
@@ -227,7 +234,7 @@ def system_report(system: System) -> Iterator[Answer]:
         try:
             yield ask(system)
         except (RetisError, OSError) as error:
-            yield Answer(ask.__name__.strip("_").replace("_", "-"), None, f"not known: {error}")
+            yield Answer(ask.__name__.strip("_").replace("_", "-"), None, f"not known: {_not_known(error)}")
 
 
 def collectors(system: System) -> Iterator[Answer]:
@@ -241,7 +248,7 @@ def collectors(system: System) -> Iterator[Answer]:
         except Unavailable as reason:
             yield Answer(kind.name, False, str(reason), reason.hint or "")
         except (RetisError, OSError) as error:
-            yield Answer(kind.name, None, f"not known: {error}")
+            yield Answer(kind.name, None, f"not known: {_not_known(error)}")
         else:
             yield Answer(kind.name, True, (kind.__doc__ or "").split("\n")[0].rstrip(".").replace("`", ""))
 

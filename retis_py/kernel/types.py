@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class KernelTypes:
 
     def __init__(self, directory: Path = BTF_DIR) -> None:
         self.directory = directory
-        if not (directory / "vmlinux").exists():
+        # os.path: until Python 3.12 Path.exists() raises where a directory may not be entered
+        if not os.path.exists(directory / "vmlinux"):
             raise KernelError(
                 f"this kernel has no BTF ({directory}/vmlinux is missing)",
                 hint="run a kernel with CONFIG_DEBUG_INFO_BTF=y; `make demo` shows retis in a VM",
@@ -32,7 +34,7 @@ class KernelTypes:
         """The types of module *name*, None where it is not loaded or has no BTF."""
         if name not in self._modules:
             path = self.directory / name
-            self._modules[name] = Btf(path, self.vmlinux) if path.exists() else None
+            self._modules[name] = Btf(path, self.vmlinux) if os.path.exists(path) else None
         return self._modules[name]
 
     def modules(self) -> list[str]:

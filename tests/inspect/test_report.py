@@ -140,3 +140,38 @@ def test_collectors_alone() -> None:
 def test_a_configuration_that_was_named_must_be_readable() -> None:
     done = retis("inspect", "--system", "--kconf", "/nonexistent")
     assert (done.returncode, done.stderr) == (1, "Error: Could not read /nonexistent: No such file or directory\n")
+
+
+def test_an_error_of_the_system_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Locked(NoBtf):
+        @property
+        def types(self) -> Any:
+            raise PermissionError(13, "Permission denied", "/sys/kernel/btf")
+
+        def module_loaded(self, name: str) -> bool:
+            raise PermissionError(13, "Permission denied", "/proc/modules")
+
+    page = render(system_report(Locked()), 200) + render(report.collectors(Locked()), 200)  # type: ignore[arg-type]
+    assert "Errno" not in page
+    assert "kprobe-multi   ?    not known: /sys/kernel/btf: Permission denied" in page
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/btf/vmlinux").exists(), reason="kernel without BTF")
+@pytest.mark.parametrize("arguments", [("-p", "tp:*:kfree_skb"), ("--system",), ("--collectors",)])
+def test_a_debugfs_that_may_not_be_entered_is_no_error(arguments: tuple[str, ...]) -> None:
+    """As for users on a kernel without the PMU of kprobes."""
+    code = (
+        "import errno, os, sys\n"
+        "stat = os.stat\n"
+        "def refuse(path, *rest, **options):\n"
+        "    if str(path).startswith(('/sys/kernel/debug/', '/sys/kernel/security/')):\n"
+        "        raise PermissionError(errno.EACCES, 'Permission denied', path)\n"
+        "    if str(path).startswith('/sys/bus/event_source/devices/kprobe'):\n"
+        "        raise FileNotFoundError(errno.ENOENT, 'No such file', path)\n"
+        "    return stat(path, *rest, **options)\n"
+        "os.stat = refuse\n"
+        "from retis_py.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "inspect", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, "Traceback" in done.stderr, "Errno" in done.stdout) == (0, False, False), done.stderr
