@@ -71,11 +71,15 @@ def command(source: Input, probe: tuple[str, str] | None, out: str | None) -> No
       retis pcap -o retis.pcap
       retis pcap --probe tp:net:netif_receive_skb | tcpdump -nnr -
     """
+    from retis_py.events.source import EventSource
+    from retis_py.process.output import check_not_input
     from retis_py.process.pcap import export
     from retis_py.process.progress import quiet_stdout
 
     stopped = stop_on_signals()
     with reading():
+        if out is not None:
+            check_not_input(out, EventSource(source.path, source.rotate), "convert a file")
         try:
             progress = out is not None or quiet_stdout()
             report = export(

@@ -4,7 +4,6 @@ Two ways through the same code: with text output events are decoded in full; wit
 sections that sorting does not look at stay the bytes they are (`SortEvent`), which is what makes it fast.
 """
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from retis_py.events.section import U32, U64, Style
 from retis_py.events.version import LATEST
 from retis_py.events.writer import EventWriter
 from retis_py.process.blocks import BlockDecoder
+from retis_py.process.output import check_not_input
 from retis_py.process.progress import watch
 from retis_py.process.series import REMEMBERED, Tracker
 
@@ -223,12 +223,7 @@ def check_output(out: str, reader: EventReader) -> None:
     """Raise RetisError if *reader* cannot be sorted to the file *out*."""
     if reader.level != LATEST:
         raise RetisError("Storing sorted events is not supported (input event format is too old, remove `--out`)")
-    for path in reader.source.paths():
-        same = os.path.realpath(out) == os.path.realpath(path)
-        if same or (os.path.exists(out) and os.path.samefile(out, path)):
-            raise RetisError(
-                "Cannot sort a file in-place. Please specify an output file that's different to the input one."
-            )
+    check_not_input(out, reader.source, "sort a file")
 
 
 class SeriesWriter:

@@ -21,6 +21,7 @@ from retis_py.errors import OutputError, RetisError
 from retis_py.events.event import attribute
 from retis_py.events.file import EventReader, open_events
 from retis_py.events.section import INTEGER_NAMES
+from retis_py.process.output import check_not_input
 
 __all__ = ["read_table", "schema", "to_frame", "write_parquet"]
 
@@ -91,6 +92,7 @@ class _Rows:
 
     def __init__(self, path: str | os.PathLike[str], rotate: bool) -> None:
         self._reader = open_events(path, Event, rotate)
+        self.source = self._reader.source
         self.startup: Any = None
         self._offset: int | None = None
 
@@ -179,6 +181,8 @@ def write_parquet(path: str | os.PathLike[str], out: str | os.PathLike[str], rot
     rows = _Rows(path, rotate)
     count = 0
     partial = Path(f"{os.fspath(out)}.partial")
+    for written in (out, partial):
+        check_not_input(written, rows.source, "convert a file")
     try:
         with partial.open("wb") as file, parquet.ParquetWriter(file, schema(), compression="zstd") as writer:
             for batch in _batches(pa, rows):

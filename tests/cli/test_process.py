@@ -91,6 +91,33 @@ def test_sort_refusals(path: Path, tmp_path: Path) -> None:
     )
 
 
+SPLIT_STARTUP = json.loads(json.dumps(STARTUP))
+SPLIT_STARTUP["startup"]["split_file"] = {"id": 0, "policy": {"kind": "size", "limit": 10_000_000}}
+
+
+@pytest.mark.parametrize("name", ["events.1", "events.0", "link", "hard"])
+@pytest.mark.parametrize("command", [("sort", "-o"), ("pcap", "-o"), ("export", "--parquet")], ids=" ".join)
+def test_no_output_takes_the_place_of_an_input(tmp_path: Path, command: tuple[str, str], name: str) -> None:
+    if command[0] == "export":
+        pytest.importorskip("pyarrow")
+    first = write(tmp_path / "events.0", SPLIT_STARTUP, event(20))
+    second = write(tmp_path / "events.1", SPLIT_STARTUP, event(30))
+    (tmp_path / "link").symlink_to(second)
+    os.link(second, tmp_path / "hard")
+    before = first.read_bytes(), second.read_bytes()
+    done = retis(*command, str(tmp_path / name), f"{first}..")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert " in-place. Please specify an output file that's different" in done.stderr
+    assert (first.read_bytes(), second.read_bytes()) == before
+
+
+def test_a_parquet_file_is_not_prepared_in_the_place_of_the_input(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = write(tmp_path / "x.partial", STARTUP, event(20))
+    done = retis("export", "--parquet", str(tmp_path / "x"), str(path))
+    assert (done.returncode, path.exists(), (tmp_path / "x").exists()) == (1, True, False)
+
+
 def test_a_truncated_file_is_sorted_to_where_it_ends(path: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-20])
     done = retis("sort", "-o", str(tmp_path / "x"), str(path))
