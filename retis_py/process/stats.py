@@ -51,6 +51,11 @@ class StatsEvent(BaseEvent, gc=False, kw_only=True):
 _U64_MAX = 0xFFFF_FFFF_FFFF_FFFF
 _NO_PROBE = "no kernel or userspace section"
 _NO_COMMON = "no common section"
+#: probes told apart in a part, and the characters their names may have: a kernel has some 100,000 functions, of which
+#: a collection that ends well probes thousands
+_PROBES, _NAMES = 1 << 16, 8 << 20
+#: parts told apart: there is one for each split file
+_PARTS = 4096
 
 
 class Part(msgspec.Struct):
@@ -62,6 +67,10 @@ class Part(msgspec.Struct):
     first: Optional[int] = None
     last: int = 0
     probes: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
+    #: characters of their names
+    names: int = 0
+    #: events of other probes, met after there were too many
+    others: int = 0
     #: why events are not counted -> how many
     invalid: Counter[str] = msgspec.field(default_factory=Counter)
 
@@ -72,8 +81,19 @@ class Part(msgspec.Struct):
         if self.first is None:
             self.first = other.first
         self.last = max(self.last, other.last)
-        self.probes.update(other.probes)
+        for probe, number in other.probes.items():
+            self._add_probe(probe, number)
+        self.others += other.others
         self.invalid.update(other.invalid)
+
+    def _add_probe(self, probe: tuple[str, str], number: int) -> None:
+        if probe not in self.probes:
+            length = len(probe[0]) + len(probe[1])
+            if len(self.probes) >= _PROBES or self.names + length > _NAMES:
+                self.others += number
+                return
+            self.names += length
+        self.probes[probe] += number
 
     def count(self, events: list[Any]) -> None:
         """Count *events*, none of which is a startup event."""
@@ -99,7 +119,7 @@ class Part(msgspec.Struct):
             self.first = times[0]
         self.last = max(self.last, max(times))
         for probe, number in probes.items():
-            self.probes[(probe.probe_type, probe.symbol)] += number
+            self._add_probe((probe.probe_type, probe.symbol), number)
 
 
 class Counted(NamedTuple):
@@ -163,6 +183,7 @@ def count_file(
     decoder = BlockDecoder(reader)
     is_sorted = reader.is_sorted
     parts: list[Part] = []
+    too_many = 0
     error: Optional[RetisError] = None
     with watch(reader.source, stopped, progress) as watched:
         for counted in map_blocks(
@@ -173,10 +194,18 @@ def count_file(
                 parts[-1].add(head)
             elif head.events or head.invalid:
                 raise RetisError("missing startup event")
-            parts += rest
+            for part in rest:
+                # events of all split files are mixed in a series file: it has one beginning, that of the first
+                if parts and (is_sorted or len(parts) >= _PARTS):
+                    parts[-1].add(part)
+                    too_many += not is_sorted
+                else:
+                    parts.append(part)
             error = counted.error
             if error is not None:
                 break
+    if too_many:
+        log.warning("%d startup event(s) too many: what follows them is counted with what is before", too_many)
     for reason, number in sum((part.invalid for part in parts), Counter[str]()).items():
         times = f" ({number} events)" if number > 1 else ""
         log.warning("Error gathering stats from event: Invalid event: %s%s", reason, times)
@@ -211,7 +240,9 @@ def render(parts: list[Part]) -> Iterator[str]:
             offset = startup.clock_monotonic_offset.nanoseconds()
             yield f"First event at: {_date(part.first + offset)}"
             yield f"Last event at: {_date(part.last + offset)}"
-        if part.probes:
+        if part.probes or part.others:
             yield "Probes:"
             for (probe_type, symbol), number in sorted(part.probes.items(), key=lambda item: -item[1]):
                 yield f"  {visible(probe_type)}/{visible(symbol)}: {number}"
+        if part.others:
+            yield f"  others, too many to tell apart: {part.others}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retis_py.process import stats
 from retis_py.process.stats import count_file, render
 from tests.process.conftest import Json, Share, Write, dumps
 from tests.support.oracle import STARTUP, data_file
@@ -76,6 +77,52 @@ def test_each_split_file_has_a_block(write: Write) -> None:
     ]
     second = got.index("Split index: 1")
     assert got[second - 1 : second + 2] == ["", "Split index: 1", "Number of events: 2"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sorted_set_of_split_files_is_one_block(tmp_path: Path, share: Share, workers: int) -> None:
+    """Their events are mixed: those after a startup event are not those of its file."""
+    share(workers, 300)
+    path = tmp_path / "sorted"
+    series = [[startup(0)], [event(1_000), event(9_000)], [startup(1, second=7)], [event(4_000)], [event(5_000)]]
+    path.write_text("".join(dumps(item) + "\n" for item in series))
+    assert lines(path) == [
+        "Retis version: v1.7.0",
+        "Retis cmdline: retis collect -o",
+        "",
+        "Split index: 0",
+        "Number of series: 3",
+        "Number of events: 4",
+        "First event at: 1970-01-01 00:00:00.000001",
+        "Last event at: 1970-01-01 00:00:00.000009",
+        "Probes:",
+        "  kprobe/f: 4",
+    ]
+
+
+@pytest.mark.parametrize("limits", [(3, 1000), (1000, 3 * len("kprobe/f"))])
+def test_probes_too_many_to_tell_apart_are_counted_together(
+    write: Write, monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(stats, "_PROBES", limits[0])
+    monkeypatch.setattr(stats, "_NAMES", limits[1])
+    path = write(*(event(number, f"f{number % 10}") for number in range(40)))
+    assert lines(path)[2] == "Number of events: 40"
+    assert lines(path)[5:] == [
+        *("Probes:", "  kprobe/f0: 4", "  kprobe/f1: 4", "  kprobe/f2: 4"),
+        "  others, too many to tell apart: 28",
+    ]
+
+
+def test_startup_events_without_end_are_counted_with_the_last(
+    write: Write, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stats, "_PARTS", 2)
+    path = write(event(1), startup(1), event(2), startup(2), event(3), startup(3), event(4))
+    with caplog.at_level(logging.WARNING):
+        counts = [line for line in lines(path) if line.startswith("Number of events")]
+    assert counts == ["Number of events: 1", "Number of events: 3"]
+    assert "2 startup event(s) too many" in caplog.text
 
 
 def test_events_without_probe_or_time_are_not_counted(write: Write, caplog: pytest.LogCaptureFixture) -> None:
