@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from retis_py.events.clock import Clock
 from retis_py.events.event import FILE_ORDER, BaseEvent, attribute
 from retis_py.events.section import PLAIN, Section, Style
@@ -18,6 +20,8 @@ __all__ = ["Layout", "TextRenderer", "Texts", "series_to_text", "to_text"]
 
 #: texts remembered per kind of section, and the longest of them, in characters: tens of MB in the worst case
 _CACHE, _LONGEST = 4096, 1024
+#: the largest section whose text is remembered, in bytes of JSON: not all of it need be in the text
+_LARGEST = 4 * _LONGEST
 
 _KNOWN = frozenset(map(attribute, FILE_ORDER))
 
@@ -31,11 +35,18 @@ class Texts(dict[Any, Any]):
 
     def __missing__(self, key: Any) -> Any:
         text = self.make(key)
-        if len(text) <= _LONGEST:
+        if len(text) <= _LONGEST and _size(key) <= _LARGEST:
             if len(self) >= _CACHE:
                 self.clear()
             self[key] = text
         return text
+
+
+def _size(key: Any) -> int:
+    """Bytes of *key*, if it is one that may be large: a section, or its JSON."""
+    if isinstance(key, msgspec.Struct):
+        key = msgspec.json.encode(key)
+    return len(key) if isinstance(key, bytes) else 0
 
 
 def _below(text: str, start: str) -> str:

@@ -1,13 +1,16 @@
-"""Outputs that must not be inputs: opening a file for writing empties it."""
+"""What commands with an output share: it must not be an input, and says what is not in it."""
 
 from __future__ import annotations
 
+import logging
 import os
 
 from retis_py.errors import RetisError
 from retis_py.events.source import EventSource
 
-__all__ = ["check_not_input"]
+__all__ = ["check_not_input", "report_skipped"]
+
+log = logging.getLogger(__name__)
 
 
 def check_not_input(out: str | os.PathLike[str], source: EventSource, what: str) -> None:
@@ -18,3 +21,9 @@ def check_not_input(out: str | os.PathLike[str], source: EventSource, what: str)
             raise RetisError(
                 f"Cannot {what} in-place. Please specify an output file that's different to the input one."
             )
+
+
+def report_skipped(count: int) -> None:
+    """Warn that *count* events have not been printed, if there are such."""
+    if count:
+        log.warning("%d event(s) without a common section not printed", count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +15,12 @@ from retis_py.events.section import Style
 from retis_py.events.source import Block
 from retis_py.events.version import LATEST
 from retis_py.process.blocks import decode_lines
+from retis_py.process.output import report_skipped
 from retis_py.process.progress import watch
 from retis_py.process.rawtext import RawRenderer, raw_event_type
 from retis_py.process.team import Written, write_blocks
 
 __all__ = ["print_events"]
-
-log = logging.getLogger(__name__)
 
 
 class _Printer:
@@ -91,7 +89,7 @@ class _Printer:
                 series: list[Any] = item if self.reader.is_sorted else [item]
                 events = [event for event in series if event.common is not None]
                 skipped += len(series) - len(events)
-                if events or self.reader.is_sorted:
+                if events or not series:
                     texts.append(renderer.series(events) + self._end())
         except RetisError as caught:
             error = caught
@@ -112,5 +110,4 @@ def print_events(
     """
     with watch(reader.source, stopped, progress) as watched:
         skipped = sum(write_blocks(reader.source, _Printer(reader, style).work, out, watched))
-    if skipped:
-        log.warning("%d event(s) without a common section not printed", skipped)
+    report_skipped(skipped)

@@ -23,11 +23,15 @@ from retis_py.collectors.ovs import (
 from retis_py.errors import RetisError
 from retis_py.events.core import SkbId, TrackingSection
 
-__all__ = ["REMEMBERED", "Packet", "Tracker"]
+__all__ = ["REMEMBERED", "ForeignTracking", "Packet", "Tracker"]
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
+
+
+class ForeignTracking(RetisError):
+    """An event that says it is of one packet and, in its ``tracking`` section, that it is of another."""
 
 #: packets remembered without having been seen again, at least; at most twice as many
 REMEMBERED = 1 << 16
@@ -128,7 +132,7 @@ class Tracker:
     @staticmethod
     def _check(event: Any, packet: Packet) -> None:
         if event.tracking.skb.tracking_id() != packet.key:
-            raise RetisError("event has tracking information of another packet")
+            raise ForeignTracking("event has tracking information of another packet")
 
     def _track_ovs(self, event: Any, ovs: Any) -> Packet | None:
         if isinstance(ovs, (OvsUpcall, OvsUpcallReturn)):

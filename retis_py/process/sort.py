@@ -4,19 +4,18 @@ Two ways through the same code: with text output events are decoded in full; wit
 sections that sorting does not look at stay the bytes they are (`SortEvent`), which is what makes it fast.
 """
 
-import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heappop, heappush
+from io import BytesIO
+from operator import attrgetter
 from typing import Any, BinaryIO, Optional
 
 import msgspec
 
 from retis_py.collectors import Event
-from retis_py.collectors.ovs import OvsDetraceSection, OvsFlowLookup, OvsSection
+from retis_py.collectors.ovs import OvsDetraceSection, OvsSection
 from retis_py.collectors.skb_tracking import SkbTrackingSection
 from retis_py.display import TextRenderer
-from retis_py.errors import RetisError
+from retis_py.errors import EventFileError, RetisError
 from retis_py.events.core import TrackingSection
 from retis_py.events.event import BaseEvent, attribute
 from retis_py.events.file import EventReader
@@ -24,24 +23,21 @@ from retis_py.events.section import U32, U64, Style
 from retis_py.events.version import LATEST
 from retis_py.events.writer import EventWriter
 from retis_py.process.blocks import BlockDecoder
-from retis_py.process.output import check_not_input
+from retis_py.process.output import check_not_input, report_skipped
 from retis_py.process.progress import watch
-from retis_py.process.series import REMEMBERED, Tracker
+from retis_py.process.series import ForeignTracking
+from retis_py.process.sorter import MAX_BUFFER, LargeSeries, Sorter, timestamp_of
 
 __all__ = [
     "MAX_BUFFER",
     "SeriesPrinter",
     "SeriesWriter",
     "SortEvent",
-    "Sorter",
     "check_output",
     "sort_events",
     "sort_file",
     "timestamp_of",
 ]
-
-#: events held by default
-MAX_BUFFER = 1000
 
 _ABSENT = msgspec.Raw()
 
@@ -74,107 +70,20 @@ SortEvent: Any = msgspec.defstruct(
 )
 
 
-def timestamp_of(event: Any) -> int:
-    """The time of an event; 0 without a common section."""
-    common = event.common
-    return 0 if common is None else common.timestamp
-
-
 _encode_lines = msgspec.json.Encoder().encode_lines
 #: series written at once
 _BATCH = 64
-
-
-class Sorter:
-    """Holds events back until *max_buffer* of them are there, then lets the oldest series go; 0: all."""
-
-    def __init__(self, max_buffer: int = MAX_BUFFER) -> None:
-        self._max_buffer = max_buffer
-        self._tracker = Tracker(REMEMBERED if max_buffer else 0)
-        self._series: dict[int, list[Any]] = {}
-        #: keys of `_series`, as a heap
-        self._keys: list[int] = []
-        self._untracked: deque[Any] = deque()
-        #: the startup event a file begins with: to be read again, the sorted file must begin with it too, also
-        #: where packets were seen before it (a set of split files, read from the middle)
-        self._startup: Any = None
-        self._held = 0
-        #: flow -> the last that is known about it
-        self._flows: dict[Any, OvsDetraceSection] = {}
-
-    def add(self, events: Iterable[Any]) -> Iterator[list[Any]]:
-        """Take *events*; gives the series that had to go to make room."""
-        track, series, keys = self._tracker.track, self._series, self._keys
-        limit = self._max_buffer or sys.maxsize
-        for event in events:
-            if self._startup is None:
-                self._startup = event
-            packet = track(event)
-            if packet is not None:
-                key = packet.key
-            elif event.tracking is not None:
-                key = event.tracking.skb.tracking_id()
-            else:
-                key = -1
-                self._add_untracked(event)
-            if key >= 0:
-                if key in series:
-                    series[key].append(event)
-                else:
-                    series[key] = [event]
-                    heappush(keys, key)
-            self._held += 1
-            while self._held >= limit:
-                yield self._pop()
-
-    def flush(self) -> Iterator[list[Any]]:
-        """The series still held."""
-        while self._held:
-            yield self._pop()
-
-    def _add_untracked(self, event: Any) -> None:
-        self._untracked.append(event)
-        detrace = event.ovs_detrace
-        if detrace is not None:
-            self._flows[(detrace.ufid, detrace.flow, detrace.sf_acts)] = detrace
-
-    def _pop(self) -> list[Any]:
-        first = self._untracked[0] if self._untracked else None
-        if first is not None and (
-            not self._keys or first is self._startup or self._keys[0] >> 64 >= timestamp_of(first)
-        ):
-            self._held -= 1
-            return [self._untracked.popleft()]
-        events = self._series.pop(heappop(self._keys))
-        self._held -= len(events)
-        if self._flows:
-            for event in events:
-                if isinstance(event.ovs, OvsFlowLookup):
-                    self._enrich(event)
-        return events
-
-    def _enrich(self, event: Any) -> None:
-        """Add to a flow look-up what is known of the flow by now."""
-        lookup = event.ovs
-        detrace = self._flows.get((lookup.ufid, lookup.flow, lookup.sf_acts))
-        if detrace is not None:
-            event.ovs = msgspec.structs.replace(lookup, dpflow=detrace.dpflow, ofpflows=detrace.ofpflows)
+_common = attrgetter("common")
 
 
 def sort_events(
     batches: Iterable[Iterable[Any]],
     max_buffer: int = MAX_BUFFER,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Any]]:
-    """The series of all events in *batches*, each in file order, oldest first as far as *max_buffer* allows.
-
-    Once *stopped* says so, no further batch is read: what is held comes out, and that is it.
-    """
+    """The series of all events in *batches*, each in file order, oldest first as far as *max_buffer* allows."""
     sorter = Sorter(max_buffer)
     for batch in batches:
         yield from sorter.add(batch)
-        if stopped():
-            break
     yield from sorter.flush()
 
 
@@ -187,34 +96,37 @@ def sort_file(
 ) -> None:
     """Hand the series of all events of *reader* to *emit*; at the end raises what ended the file early.
 
-    *progress* says to show how far it is, see `watch`.
+    Once *stopped* says so, no further block is read: what is held comes out, and that is it. *progress* says to show
+    how far it is, see `watch`.
     """
     decoder = BlockDecoder(reader)
+    sorter = Sorter(max_buffer)
     errors: list[RetisError] = []
-
-    def batches() -> Iterator[Iterable[Any]]:
-        for block in reader.source.blocks():
-            yield decoder.lines(block)
-
-    def batches_until_error() -> Iterator[Iterator[Any]]:
-        try:
-            for batch in batches():
-                yield _until_error(batch, errors)
-                if errors:
-                    return
-        except RetisError as error:
-            errors.append(error)
-
     with watch(reader.source, stopped, progress) as watched:
-        for series in sort_events(batches_until_error(), max_buffer, watched):
+
+        def early() -> Iterator[list[Any]]:
+            for block in reader.source.blocks():
+                lines = BytesIO(block.data)
+                try:
+                    yield from sorter.add(decoder.lines(block), map(len, lines))
+                except ForeignTracking as error:
+                    number = block.line_number(lines.tell() - 1)
+                    raise EventFileError(f"{block.path}: line {number}: {error}") from None
+                if watched():
+                    return
+
+        for series in _until_error(early(), errors):
+            emit(series)
+        for series in sorter.flush():
             emit(series)
     if errors:
         raise errors[0]
 
 
-def _until_error(events: Iterable[Any], errors: list[RetisError]) -> Iterator[Any]:
+def _until_error(series: Iterable[list[Any]], errors: list[RetisError]) -> Iterator[list[Any]]:
+    """*series*; what ends them early goes to *errors*: what is held is still to come."""
     try:
-        yield from events
+        yield from series
     except RetisError as error:
         errors.append(error)
 
@@ -236,7 +148,7 @@ class SeriesWriter:
     def write(self, series: list[Any]) -> None:
         """Write *series* as a line. It must not be changed afterwards."""
         self._held.append(series)
-        if len(self._held) >= _BATCH:
+        if len(self._held) >= _BATCH or type(series) is LargeSeries:
             self.flush()
 
     def flush(self) -> None:
@@ -254,17 +166,27 @@ class SeriesWriter:
 
 
 class SeriesPrinter:
-    """Prints series to *out*, some of them at once; leaving it as a context prints the rest."""
+    """Prints series to *out*, some of them at once; leaving it as a context prints the rest.
+
+    As `print_events` does, it leaves out events without a common section, and says how many at the end.
+    """
 
     def __init__(self, out: BinaryIO, style: Style) -> None:
         self._out = out
         self._text = TextRenderer(style).series
         self._texts: list[str] = []
+        self._skipped = 0
 
     def write(self, series: list[Any]) -> None:
         """Print *series*. Series may be changed afterwards, their events may not."""
-        self._texts.append(f"{self._text(series)}\n\n")
-        if len(self._texts) >= _BATCH:
+        events: list[Any] = series
+        if None in map(_common, series):
+            events = [event for event in series if event.common is not None]
+            self._skipped += len(series) - len(events)
+            if not events:
+                return
+        self._texts.append(f"{self._text(events)}\n\n")
+        if len(self._texts) >= _BATCH or type(series) is LargeSeries:
             self.flush()
 
     def flush(self) -> None:
@@ -279,3 +201,4 @@ class SeriesPrinter:
     def __exit__(self, kind: Optional[type[BaseException]], *details: object) -> None:
         if kind is None or not issubclass(kind, BrokenPipeError):
             self.flush()
+            report_skipped(self._skipped)

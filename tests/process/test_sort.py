@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from retis_py.collectors import Event
+from retis_py.collectors.ovs import OvsDetraceSection
 from retis_py.errors import RetisError
 from retis_py.events.core import SkbId
 from retis_py.events.file import EventReader
+from retis_py.events.section import Style
+from retis_py.process import sorter as sorter_module
 from retis_py.process.series import Packet, Recent, Tracker
-from retis_py.process.sort import SeriesWriter, SortEvent, check_output, sort_events, sort_file, timestamp_of
+from retis_py.process.sort import (
+    SeriesPrinter,
+    SeriesWriter,
+    SortEvent,
+    check_output,
+    sort_events,
+    sort_file,
+    timestamp_of,
+)
 from tests.process.conftest import Json, Write, dumps
 from tests.support.oracle import STARTUP, data_file, oracle
 from tests.support.sections import events as generated
@@ -212,6 +226,70 @@ def test_tracking_of_another_packet_is_an_error(write: Write) -> None:
         times(write({**seen(100, skb=1), "tracking": other}))
 
 
+@pytest.mark.parametrize("event_type", [Event, SortEvent])
+def test_tracking_of_another_packet_names_the_line_and_what_was_before_comes_out(
+    write: Write, tmp_path: Path, event_type: Any
+) -> None:
+    other = {"skb": {"orig_head": 1, "timestamp": 2, "skb": 3}, "idx": 0}
+    path = write(seen(100, skb=1), seen(110, skb=1, first=100), {**seen(100, skb=1), "tracking": other}, seen(120, 2))
+    with pytest.raises(RetisError, match=f"^{path}: line 4: event has tracking information of another packet$"):
+        _sort_to(path, tmp_path / "out", event_type)
+    assert [len(json.loads(line)) for line in (tmp_path / "out").read_text().splitlines()] == [1, 2]
+
+
+def test_large_events_leave_the_buffer_early(write: Write) -> None:
+    def large(number: int) -> Json:
+        return seen(100 + number, 1, kernel={"symbol": "x" * (1 << 20), "probe_type": "kprobe"})
+
+    path = write(*(large(number) for number in range(40)))
+    series: list[list[Any]] = []
+    after = []
+    sorter = sorter_module.Sorter()
+    for event in EventReader(path, Event):
+        series += sorter.add([event], [1 << 20 if event.kernel else 100])
+        after.append(len(series))
+    assert after == [0] * 17 + list(range(2, 26))
+    assert len([*series, *sorter.flush()]) == 41
+    everything = sorter_module.Sorter(0)
+    assert list(everything.add(EventReader(path, Event), [1 << 20] * 41)) == []
+
+
+def test_flows_told_of_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def detrace(flow: int) -> Any:
+        return OvsDetraceSection(ufid=(1, 2, 3, 4), flow=flow, sf_acts=6, dpflow=str(flow), ofpflows=())
+
+    monkeypatch.setattr(sorter_module, "_FLOWS", 3)
+    flows = sorter_module._Flows(True)
+    for flow in (1, 2, 3, 1, 4):
+        flows.add(detrace(flow), 100)
+    assert [detrace.flow for detrace, _ in flows._known.values()] == [3, 1, 4]
+    monkeypatch.setattr(sorter_module, "_FLOW_BYTES", 250)
+    flows = sorter_module._Flows(True)
+    for flow in (1, 2, 2, 2, 3):
+        flows.add(detrace(flow), 100)
+    assert [detrace.flow for detrace, _ in flows._known.values()] == [2, 3]
+
+
+def test_events_without_a_common_section_are_left_out_of_text_as_print_does(
+    write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = {"skb-drop": {"drop_reason": "X"}}
+    part = {key: value for key, value in seen(100, 1).items() if key != "common"}
+    path = write(bare, seen(100, skb=1), part, seen(110, skb=1, first=100))
+    out = io.BytesIO()
+    with caplog.at_level(logging.WARNING), SeriesPrinter(out, Style()) as printer:
+        sort_file(EventReader(path, Event), printer.write)
+    _sort_to(path, tmp_path / "sorted", SortEvent)
+    printed = subprocess.run(
+        [sys.executable, "-m", "retis_py", "print", str(tmp_path / "sorted")], capture_output=True
+    )
+    assert out.getvalue() == printed.stdout
+    assert b"without common" not in printed.stdout
+    (record,) = caplog.records
+    assert f"WARN  {record.getMessage()}\n" == printed.stderr.decode()
+    assert "2 event(s) without a common section not printed" in record.getMessage()
+
+
 def test_memory_is_bounded_by_forgetting_packets_not_seen_for_long() -> None:
     packet = Packet(1, SkbId(1, 2, 3), 0)
     recent: Recent[int] = Recent(10)
@@ -245,6 +323,19 @@ def test_sections_left_undecoded_come_out_as_decoded_ones_do(tmp_path: Path) -> 
     _sort_to(path, tmp_path / "fast", SortEvent)
     _sort_to(path, tmp_path / "slow", Event)
     assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes()
+
+
+def test_sections_left_undecoded_go_through_unchecked(write: Write, tmp_path: Path) -> None:
+    """As docs/limits.md says; text is made of checked events only."""
+    bad = {**seen(100, skb=1), "packet": {"len": 1, "capture_len": 1, "data": "!"}}
+    path, out = write(bad), tmp_path / "out"
+    _sort_to(path, out, SortEvent)
+    assert json.loads(out.read_text().splitlines()[1])[0]["packet"] == bad["packet"]
+    for reads, line in ((path, 2), (out, 2)):
+        done = subprocess.run([sys.executable, "-m", "retis_py", "print", str(reads)], capture_output=True, text=True)
+        assert (done.returncode, f"line {line}: invalid value: expected raw packet" in done.stderr) == (1, True)
+    with pytest.raises(RetisError, match="line 2: invalid value"):
+        _sort_to(path, out, Event)
 
 
 def _consistent(events: list[Json]) -> list[Json]:
