@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TextIO
 
+from retis_py.events.visible import visible_lines
+
 __all__ = ["LEVELS", "TRACE", "colour_allowed", "setup", "trace"]
 
 TRACE = 5
@@ -50,7 +52,7 @@ class _Formatter(logging.Formatter):
         return f"\x1b[{_COLOURS[name]}m{padded}\x1b[0m" if self.colour and name in _COLOURS else padded
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
+        message = visible_lines(record.getMessage())
         if self.verbose:
             stamp = time.strftime("%H:%M:%S", time.gmtime(record.created))
             line = f"{stamp}.{int(record.created % 1 * 1e6):06d} {self._level(record.levelname)} {message}"

@@ -8,10 +8,9 @@ from __future__ import annotations
 import difflib
 import logging
 import operator
-import os
 import platform
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,9 @@ _OPERATORS = {
 }
 _CONDITION = re.compile(r"(>=|<=|!=|=|>|<)\s*(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-(\d+))?$")
 _NULL = ("", "~", "null")
+#: bytes of a file, values in it when its aliases are written out, and how deep they may be nested: of some dozen
+#: options nobody needs as many, while ten lines of aliases of aliases stand for billions
+_LARGEST, _VALUES, _DEPTH = 1 << 20, 1 << 14, 32
 
 
 class _Text(str):
@@ -128,24 +130,28 @@ def _fields(where: Any, allowed: Collection[str], what: str) -> None:
             _fail(name, f"unknown field '{name}' of {what}" + (f", did you mean '{close[0]}'?" if close else ""))
 
 
-def _from_yaml(node: Any) -> Any:
-    """The value of a YAML node, with lines."""
+def _from_yaml(node: Any, left: Iterator[int], depth: int = 0) -> Any:
+    """The value of a YAML node, with lines; *left* counts how many more there may be."""
     import yaml
 
     line = node.start_mark.line + 1
     out: Any
+    if next(left, None) is None:
+        raise ProfileError(f"line {line}: more than {_VALUES} values (aliases count as what they stand for)")
+    if depth > _DEPTH:
+        raise ProfileError(f"line {line}: nested too deeply")
     if isinstance(node, yaml.ScalarNode):
         out = _Text(node.value)
     elif isinstance(node, yaml.SequenceNode):
-        out = _List(_from_yaml(item) for item in node.value)
+        out = _List(_from_yaml(item, left, depth + 1) for item in node.value)
     else:
         out = _Map()
         out.line = line
         for name, value in node.value:
-            key = _from_yaml(name)
+            key = _from_yaml(name, left, depth + 1)
             _expect(out, isinstance(key, str), "the name of a field is not text")
             _expect(key, key not in out, f"field '{key}' is there twice")
-            out[key] = _from_yaml(value)
+            out[key] = _from_yaml(value, left, depth + 1)
     out.line = line
     return out
 
@@ -212,20 +218,39 @@ def _profile(document: Any, path: Path) -> Profile | None:
     return Profile(name, about, rules, path)
 
 
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        number = data.count(b"\n", 0, _LARGEST) + 1
+        raise ProfileError(f"line {number}: a profile of more than {_LARGEST >> 20} MiB")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise ProfileError(f"line {number}: not UTF-8 (byte 0x{data[error.start]:02x})") from None
+
+
 def load(path: Path) -> list[Profile]:
     """The profiles in a file. Raises ProfileError, which names the line, if one is not valid, or OSError."""
     import yaml
 
+    text = _read(path)
+    left = iter(range(_VALUES))
+    loader = None
     try:
-        with path.open(encoding="utf-8") as file:
-            nodes = list(yaml.compose_all(file, Loader=yaml.BaseLoader))
-        documents = [_from_yaml(node) for node in nodes]
+        loader = yaml.BaseLoader(text)
+        documents = []
+        while loader.check_node():
+            documents.append(_from_yaml(loader.get_node(), left))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ProfileError(f"{line}{error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(" ".join(str(error).split())) from None
-    except IsADirectoryError as error:
-        raise ProfileError(os.strerror(error.errno or 0)) from None
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ProfileError(f"line {number}: character U+{ord(text[error.position]):04X} is not allowed") from None
+    except RecursionError:
+        line = f"line {loader.line + 1}: " if loader else ""
+        raise ProfileError(f"{line}nested too deeply") from None
     profiles = (_profile(document, path) for document in documents if document not in _NULL)
     return [profile for profile in profiles if profile is not None]

@@ -244,6 +244,42 @@ def test_an_error_names_the_line(tmp_path: Path, line: int, text: str, message: 
     assert str(caught.value).startswith(f"line {line}: {message}")
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB.encode(), r"line \d: more than 16384 values \(aliases count as what they stand for\)"),
+        (b"version: 1.0\nname: p\n" + b"# comment\n" * 200_000, r"line \d+: a profile of more than 1 MiB"),
+        (b"version: 1.0\nname: p\ncollect: &a [*a]\n", "line 3: nested too deeply"),
+        (b"a: 1\nb: " + b"[" * 2000, "line 2: nested too deeply"),
+        (b"version: 1.0\nname: p\nabout: \xff\n", r"line 3: not UTF-8 \(byte 0xff\)"),
+        (b"version: 1.0\nname: \x1b\n", r"line 2: character U\+001B is not allowed"),
+    ],
+)
+def test_a_hostile_file_is_an_error_with_a_line_before_it_costs_anything(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=f"^{message}$"):
+        load(path)
+
+
+def test_aliases_are_fine_otherwise(place: Path) -> None:
+    write(place / "a.yaml", "collect:\n  - args: {probe: &p [a, b]}\npcap:\n  - args: {probe: *p}\n")
+    assert args(place, command="pcap") == args(place) == ["--probe", "a", "--probe", "b"]
+
+
+@pytest.mark.parametrize("names", [",", "", "dropmon,", " , dropmon"])
+def test_an_empty_name_is_told(names: str) -> None:
+    with pytest.raises(UsageError, match=f"a name in the list of profiles '{names}' is empty"):
+        expand([names], "collect")
+
+
 OPTIONS = {"--probe": True, "--stack": False, "--out": None}
 
 

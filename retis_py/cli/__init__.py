@@ -11,19 +11,27 @@ import errno
 import importlib
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from retis_py import log
 from retis_py.cli.base import Group, completer, open_standard_streams, silence_stdout
-from retis_py.errors import RetisError
+from retis_py.errors import FilterError, ProbeError, RetisError, UsageError
+from retis_py.events.visible import visible_lines
 from retis_py.version import RELEASE_NAME, __version__
+
+if TYPE_CHECKING:
+    from retis_py.profiles import Argument
 
 __all__ = ["COMMANDS", "cli", "main"]
 
+#: errors about the value of an option, which a profile may have given
+_OF_VALUES = (FilterError, ProbeError, UsageError)
 #: sub-command -> one line of help, in the order of ``retis --help``; its module is ``retis_py.cli.<name>``
 #: with ``-`` as ``_``
 COMMANDS = {
@@ -43,6 +51,25 @@ COMMANDS = {
 
 class LazyGroup(Group):
     """A group that imports a sub-command when it is used."""
+
+    #: what profiles gave on the command line at hand
+    given: list[Argument]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given = []
+
+    def origin(self, message: str, options: Collection[str] | None = None) -> str | None:
+        """File and line of the profile's value that an error's *message*, about one of *options*, is about."""
+        quoted = re.findall(r"'([^']{2,})'", message)
+        for argument in self.given:
+            value = argument.value or ""
+            if options is not None:
+                if argument.option in options and value in message:
+                    return argument.where
+            elif len(value) > 1 and (value in message or any(text in value for text in quoted)):
+                return argument.where
+        return None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,12 +91,13 @@ class LazyGroup(Group):
         name, command, rest = super().resolve_command(ctx, args)
         profiles = ctx.params.get("profile") or ()
         if command is not None and profiles and not ctx.resilient_parsing:
-            from retis_py.profiles import expand
+            from retis_py.profiles import arguments
 
             # the group's own function, which sets the log up, runs after this
             log.setup(ctx.params.get("log_level") or "info")
             extra = ctx.params.get("extra_profiles_dir")
-            rest = rest + expand(profiles, command.name or "", extra, options=_takes_value(command))
+            self.given = arguments(profiles, command.name or "", extra, options=_takes_value(command))
+            rest = rest + [word for argument in self.given for word in argument.words()]
         ctx.obj = {"argv": [ctx.info_name or "retis", *_main_args(sys.argv[1:], args), *args[:1], *rest]}
         return name, command, rest
 
@@ -153,13 +181,16 @@ def _run(argv: list[str] | None) -> int:
     except click.exceptions.Exit as end:
         status = end.exit_code
     except click.UsageError as error:
-        click.echo(f"error: {_sentence(error.format_message())}", err=True)
+        message = _sentence(error.format_message())
+        param = error.param if isinstance(error, click.BadParameter) else None
+        where = None if param is None else cli.origin(message, param.opts)
+        _say(f"error: {where}: {message}" if where else f"error: {message}")
         if error.ctx is not None:
-            click.echo(f"\n{error.ctx.get_usage()}", err=True)
-        click.echo("\nFor more information, try '--help'.", err=True)
+            _say(f"\n{error.ctx.get_usage()}")
+        _say("\nFor more information, try '--help'.")
         status = 2
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        _say(f"Error: {error.format_message()}")
         status = 1
     except click.Abort:
         status = 130
@@ -172,11 +203,14 @@ def _run(argv: list[str] | None) -> int:
         if debug and "--log-level" in (argv or sys.argv):
             import traceback
 
-            traceback.print_exc()
+            _say(traceback.format_exc().rstrip())
         word = "error" if error.exit_code == 2 else "Error"
-        click.echo(f"{word}: {error}", err=True)
+        _say(f"{word}: {error}")
+        where = cli.origin(f"{error} {error.hint}") if isinstance(error, _OF_VALUES) else None
+        if where and not str(error).startswith(where):
+            _say(f"Hint: the value is that of {where}")
         if error.hint:
-            click.echo(f"Hint: {error.hint}", err=True)
+            _say(f"Hint: {error.hint}")
         status = error.exit_code
     return status if isinstance(status, int) else 0
 
@@ -192,8 +226,13 @@ def _guarded(action: Callable[[], int | None]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT):
             raise
         silence_stdout()
-        click.echo(f"Error: cannot write to stdout: {os.strerror(error.errno)}", err=True)
+        _say(f"Error: cannot write to stdout: {os.strerror(error.errno)}")
         return 1
+
+
+def _say(text: str) -> None:
+    """An error, or what belongs to it: whatever it quotes, nothing of it commands the terminal."""
+    click.echo(visible_lines(text), err=True)
 
 
 def _sentence(text: str) -> str:

@@ -35,6 +35,6 @@ def list_profiles(ctx: click.Context) -> None:
             if isinstance(content, ProfileError):
                 log.warning("Skipping invalid file %s: %s", path, content)
                 continue
-            click.echo(f"{path}:")
+            click.echo(f"{visible(str(path))}:")
             for profile in content:
                 click.echo(f"  {visible(profile.name):<20} {visible(profile.about)}".rstrip())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["visible"]
+__all__ = ["visible", "visible_lines"]
 
 # C0 and C1 controls and DEL (terminal escapes start with one of them), line separators, and the marks that
 # reorder the characters around them
@@ -26,3 +26,8 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return _CONTROL.sub(_escape, text)
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, but for newlines, which are meant: for messages, which quote what others wrote."""
+    return "\n".join(map(visible, text.split("\n")))

@@ -158,6 +158,69 @@ def test_a_broken_profile_is_one_error_line_with_file_and_line(tmp_path: Path, t
     assert str(profile) in first and message in first
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_profile_that_may_not_be_read_is_told_so(open_place: Path, by_name: bool) -> None:
+    profile = open_place / "closed.yaml"
+    profile.write_text("version: 1.0\nname: q\n")
+    profile.chmod(0)
+    options = ("-P", open_place, "-p", "closed") if by_name else ("-p", profile)
+    done = retis(*options, "collect", **NOBODY)
+    assert (done.returncode, done.stderr) == (1, f"Error: Could not import profile: {profile}: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "message"),
+    [
+        ("collect", "stop_after: t", "error: {0}: line 4: invalid value for '--stop-after': 't' is not a valid"),
+        ("pcap", "probe: k:x/foo", "error: 'foo' is an invalid probe option.\nHint: the value is that of {0}: line 4"),
+    ],
+)
+def test_a_bad_value_of_a_profile_names_file_and_line(
+    path: Path, tmp_path: Path, command: str, args: str, message: str
+) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text(f"version: 1.0\nname: p\n{command}:\n  - args: {{{args}}}\n")
+    done = retis("-p", profile, command, *([path] if command == "pcap" else []))
+    assert done.returncode == 2 and message.format(profile) in done.stderr
+
+
+def test_the_users_own_bad_value_is_not_said_to_be_the_profiles(path: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text("version: 1.0\nname: p\npcap:\n  - args: {out: /dev/null}\n")
+    done = retis("-p", profile, "pcap", "--probe", "k:x/foo", path)
+    assert "'foo' is an invalid probe option" in done.stderr and "p.yaml" not in done.stderr
+
+
+ESCAPE = "\x1b]0;gone\x07"
+
+
+def test_no_error_or_log_line_carries_a_terminal_escape(tmp_path: Path) -> None:
+    """Whatever it quotes: files, names and values are written by others."""
+    broken = json.loads(json.dumps(STARTUP))
+    broken["startup"]["retis_version"] = f"v1.{ESCAPE}"
+    (tmp_path / "version").write_text(json.dumps(broken) + "\n")
+    name = tmp_path / f"name{ESCAPE}"
+    name.write_text("{}\n")
+    quoted = ESCAPE.replace("\x1b", "\\e").replace("\x07", "\\a")
+    (tmp_path / "p.yaml").write_text(
+        f'version: 9.0\nname: "{quoted}"\n---\nversion: 1.0\nname: p\n"{quoted}": x\n'
+    )
+    for arguments in (
+        ("print", tmp_path / "version"),
+        ("print", name),
+        ("pcap", "--probe", f"x/{ESCAPE}", name),
+        ("-p", tmp_path / "p.yaml", "collect"),
+        ("-P", tmp_path, "profile", "list"),
+        ("-p", ESCAPE, "collect"),
+        ("--log-level", "debug", "print", name),
+        (ESCAPE,),
+        ("print", f"--{ESCAPE}"),
+    ):
+        done = retis(*arguments)
+        assert "\x1b" not in done.stderr and "\x07" not in done.stderr, arguments
+        assert "\\x1b" in done.stderr, (arguments, done.stderr)
+
+
 def test_an_unknown_profile_is_an_error_that_knows_the_others() -> None:
     done = retis("-p", "generci", "collect")
     assert (done.returncode, done.stderr) == (
