@@ -10,19 +10,15 @@ from typing import NamedTuple
 from retis_py.collectors import COLLECTORS
 from retis_py.errors import ProbeError
 from retis_py.kernel.btf import Parameter
+from retis_py.kernel.probes import Probe
 from retis_py.kernel.system import System
 from retis_py.probe_spec import Spec, parse
 
 __all__ = ["Found", "find_probes", "useful_types", "why_incomplete"]
 
-#: arguments a kprobe sees: those in registers
-_REGISTERS = 5
 #: a tracepoint whose group cannot be told: only tracefs knows it
 _ANY_GROUP = "*"
 _log = logging.getLogger(__name__)
-
-_SHORT = {"kprobe": "kprobe", "kretprobe": "kretprobe", "raw_tracepoint": "tp"}
-
 
 class Found(NamedTuple):
     """A probe and its arguments that collectors can use."""
@@ -86,10 +82,11 @@ def _search(spec: Spec, system: System, known: frozenset[str]) -> list[Found]:
         if tracepoint:
             parameters = system.types.tracepoint(name.rpartition(":")[2])
         else:
-            parameters = (system.function(name, many=True) or [])[:_REGISTERS]
-        arguments = tuple(parameter for parameter in parameters or () if parameter.type in known)
+            parameters = system.function(name, many=True)
+        probe = Probe(spec.type, name, tuple(parameters or ()))
+        arguments = tuple(parameter for parameter in probe.parameters[: probe.visible] if parameter.type in known)
         if arguments:
-            out.append(Found(f"{_SHORT[spec.type]}:{name}", arguments))
+            out.append(Found(probe.name, arguments))
     return out
 
 

@@ -89,7 +89,9 @@ def _kprobe_multi(system: System) -> Answer:
     attach = system.types.vmlinux.enum("bpf_attach_type") or {}
     # CONFIG_FPROBE: without it this is an inline function, which BTF does not have
     there = "BPF_TRACE_KPROBE_MULTI" in attach and system.types.vmlinux.function("register_fprobe_ips") is not None
-    if there and system.kprobes:
+    if not system.kprobes:
+        return Answer("kprobe-multi", False, "functions cannot be probed here at all", "see kprobes")
+    if there:
         return Answer("kprobe-multi", True, "hundreds of functions attach at once")
     return Answer(
         "kprobe-multi",
@@ -114,12 +116,23 @@ def _lockdown(_system: System) -> Answer:
 
 def _tracefs(system: System) -> Answer:
     functions, events = system.tracefs.functions, system.tracefs.events
-    if functions is not None and events is not None:
-        return Answer("tracefs", True, f"{len(functions)} functions, {len(events)} events")
-    advice = "mount -t tracefs tracefs /sys/kernel/tracing; until then name probes without '*'"
-    if os.geteuid() != 0:
-        return Answer("tracefs", None, "not known: it can be read by root only", advice)
-    return Answer("tracefs", False, "not mounted, or hidden by lockdown: probes cannot be given with '*'", advice)
+    if functions is None and events is None:
+        advice = "mount -t tracefs tracefs /sys/kernel/tracing; until then name probes without '*'"
+        if os.geteuid() != 0:
+            return Answer("tracefs", None, "not known: it can be read by root only", advice)
+        return Answer("tracefs", False, "not mounted, or hidden by lockdown: probes cannot be given with '*'", advice)
+    lists = ((functions, "functions"), (events, "events"))
+    found = [f"{len(names)} {what}" for names, what in lists if names is not None]
+    if functions is None:
+        listed = "functions are not listed: name those without '*'"
+        why = listed if system.kprobes else "functions cannot be probed here"
+        advice = "needs CONFIG_FUNCTION_TRACER=y and no lockdown=integrity"
+        # a list nobody could use is not missing
+        return Answer("tracefs", not system.kprobes, f"{found[0]}; {why}", advice)
+    if events is None:
+        why = "tracepoints are not listed: name those without '*'"
+        return Answer("tracefs", False, f"{found[0]}; {why}", "needs CONFIG_EVENT_TRACING=y and no lockdown=integrity")
+    return Answer("tracefs", True, ", ".join(found))
 
 
 def _capabilities(_system: System) -> Answer:

@@ -9,7 +9,8 @@ import pytest
 
 from retis_py.errors import ProbeError
 from retis_py.inspect.probes import find_probes, useful_types, why_incomplete
-from tests.kernel_unit.test_probes import FakeSystem
+from retis_py.kernel.probes import Probe
+from tests.kernel_unit.test_probes import OTHER, SKB, FakeSystem
 
 
 class Kernel(FakeSystem):
@@ -42,6 +43,16 @@ def test_only_arguments_that_collectors_use_are_shown() -> None:
 def test_a_function_whose_packet_is_not_in_a_register_is_left_out() -> None:
     names = [line.split()[0] for line in lines("k:*")]
     assert "kprobe:ip_rcv" in names and "kprobe:deep" not in names and "kprobe:schedule" not in names
+
+
+def test_arguments_end_where_those_of_collect_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the registers of this machine, not a number of inspect's own."""
+    last = Probe("kprobe", "f", ()).visible
+    monkeypatch.setitem(Kernel.functions, "within", [OTHER] * (last - 1) + [SKB])
+    monkeypatch.setitem(Kernel.functions, "beyond", [OTHER] * last + [SKB])
+    assert lines("k:within") == ["kprobe:within  struct sk_buff *skb"]
+    with pytest.raises(ProbeError):
+        lines("k:beyond")
 
 
 def test_names_are_sorted() -> None:

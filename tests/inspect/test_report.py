@@ -77,6 +77,36 @@ def test_lockdown_that_hides_memory_is_a_no(
     assert report._lockdown(NoBtf()).there is there  # type: ignore[arg-type]
 
 
+def _fake(kprobes: bool, functions: Any = None, events: Any = None) -> Any:
+    attach = {"BPF_TRACE_KPROBE_MULTI": 1}
+    vmlinux = SimpleNamespace(enum=lambda name: attach, function=lambda name: [])
+    tracefs = SimpleNamespace(functions=functions, events=events)
+    return SimpleNamespace(kprobes=kprobes, tracefs=tracefs, types=SimpleNamespace(vmlinux=vmlinux))
+
+
+@pytest.mark.parametrize(
+    ("system", "there", "detail"),
+    [
+        (_fake(True, {"f"}, {"a:b", "a:c"}), True, "1 functions, 2 events"),
+        (_fake(True, None, {"a:b"}), False, "1 events; functions are not listed: name those without '*'"),
+        (_fake(False, None, {"a:b"}), True, "1 events; functions cannot be probed here"),
+        (_fake(True, {"f"}, None), False, "1 functions; tracepoints are not listed: name those without '*'"),
+    ],
+)
+def test_tracefs_lists_functions_or_events_or_both(system: Any, there: bool, detail: str) -> None:
+    answer = report._tracefs(system)
+    assert (answer.there, answer.detail) == (there, detail)
+
+
+def test_kprobe_multi_says_nothing_of_speed_where_there_are_no_kprobes() -> None:
+    assert report._kprobe_multi(_fake(True)).there is True
+    answer = report._kprobe_multi(_fake(False))
+    assert (answer.there, answer.detail, answer.advice) == (
+        *(False, "functions cannot be probed here at all"),
+        "see kprobes",
+    )
+
+
 def test_usdt_probes_are_found_in_a_program(tmp_path: Path) -> None:
     program = tmp_path / "x"
     program.write_bytes(b"\x7fELF" + bytes(100) + b"stapsdt\0" + bytes(10))
