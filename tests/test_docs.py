@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from docs.tools import reference
-from docs.tools.examples import DATA, Block, blocks, execute, pages, plain_text
+from docs.tools.examples import (
+    DATA,
+    KINDS,
+    Block,
+    Fence,
+    blocks,
+    command_lines,
+    execute,
+    fences,
+    pages,
+    plain_text,
+    run_line,
+)
 from retis_py.cli.base import examples
 from retis_py.errors import FilterError
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import DLT_EN10MB, compile_pcap, packet_filter
+from retis_py.kernel.features import has_kprobes
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = [block for page in pages() for block in blocks(page)]
@@ -40,6 +55,115 @@ def test_there_are_examples_of_both_kinds() -> None:
     assert sum(block.lab for block in BLOCKS) >= 4 and sum(not block.lab for block in BLOCKS) >= 15
 
 
+FENCES = [fence for page in pages() for fence in fences(page)]
+#: blocks that nothing runs, and why not
+NOT_RUN = [
+    ("README.md", "starts the lab, in which tests run"),
+    ("README.md", "downloads an image, and needs podman"),
+    ("docs/design.md", "a drawing"),
+    ("docs/index.md", "sets up the checkout that tests run in"),
+    ("docs/packages.md", "installs packages of the distribution"),
+    ("docs/packages.md", "downloads an image, and needs podman"),
+    ("docs/packages.md", "needs systemd and an editor"),
+    ("docs/packages.md", "on a file of that service"),
+]
+
+
+def of_kind(kind: str) -> Any:
+    found = [fence for fence in FENCES if fence.kind == kind]
+    return pytest.mark.parametrize("fence", found, ids=lambda fence: fence.name)
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    assert [fence.name for fence in FENCES if fence.kind is None] == []
+    assert {fence.kind for fence in FENCES} == set(KINDS)
+    left_out = [fence for fence in FENCES if fence.kind == "not run"]
+    listed = [(fence.name.partition(":")[0], fence.marker.partition(": ")[2]) for fence in left_out]
+    assert listed == NOT_RUN
+    # commands in indented text would be run by nobody
+    assert [page.name for page in pages() if re.search(r"^    (?:sudo )?(?:retis|make) ", page.read_text(), re.M)] == []
+
+
+@of_kind("run in the checkout")
+def test_commands_for_the_checkout_succeed(fence: Fence) -> None:
+    for command in command_lines(fence.body):
+        environment = {**os.environ, "PACKAGES": "skip"}
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, env=environment)
+        assert done.returncode == 0, f"{command}\n{done.stderr.decode()}"
+
+
+@of_kind("python")
+def test_python_runs(fence: Fence, tmp_path: Path) -> None:
+    pytest.importorskip("scapy")
+    (tmp_path / "example.py").write_text(fence.body)
+    status, output = run_line("python example.py", tmp_path)
+    assert status == 0 and "NO_SOCKET" in output, output
+
+
+@of_kind("sql")
+def test_sql_runs(fence: Fence, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    duckdb = pytest.importorskip("duckdb")
+    (table,) = re.findall(r"'(\S+\.parquet)'", fence.body)
+    status, output = run_line("retis export --parquet retis.parquet retis.data", tmp_path)
+    assert status == 0, output
+    rows = duckdb.sql(fence.body.replace(table, str(tmp_path / "retis.parquet"))).fetchall()
+    assert ("skb:kfree_skb", "NO_SOCKET", 2) in rows
+
+
+@of_kind("yaml")
+def test_profiles_shown_are_valid(fence: Fence, tmp_path: Path) -> None:
+    from retis_py.cli import _takes_value, cli
+    from retis_py.profiles import arguments
+
+    path = tmp_path / "shown.yaml"
+    path.write_text(fence.body)
+    for name in ("collect", "pcap"):
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        assert arguments([str(path)], name, None, lambda symbol: True, _takes_value(command))
+
+
+@of_kind("nft")
+def test_rulesets_are_valid(fence: Fence) -> None:
+    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if nft is None or os.geteuid() != 0:
+        pytest.skip("nft checks rulesets for root only")
+    done = subprocess.run([nft, "-c", "-f", "-"], input=fence.body, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _help_examples() -> list[str]:
+    """Those of commands that work on files: the others are run in the lab."""
+    from retis_py.cli import COMMANDS, cli
+
+    found = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        found += examples(command)
+        for child in command.commands.values() if isinstance(command, click.Group) else ():
+            found += examples(child)
+    return [line for line in found if "collect" not in line]
+
+
+@pytest.mark.parametrize("line", _help_examples())
+def test_examples_of_help_succeed(line: str, tmp_path: Path) -> None:
+    if "parquet" in line:
+        pytest.importorskip("pyarrow")
+    if "tcpdump" in line and shutil.which("tcpdump", path="/usr/sbin:/usr/bin:/bin") is None:
+        pytest.skip("tcpdump is not installed")
+    if "inspect" in line and not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("kernel without BTF")
+    shutil.copy(DATA / "retis.data", tmp_path / "retis.data.0")
+    (tmp_path / "my-profiles").mkdir()
+    (tmp_path / ".config/fish/completions").mkdir(parents=True)
+    if "-p 'tcp_v4_*'" in line and not has_kprobes():
+        pytest.skip("kernel without kprobes")
+    status, output = run_line(line, tmp_path)
+    assert status == 0, output
+
+
 @pytest.mark.parametrize("path", list(reference.generated()), ids=lambda path: path.name)
 def test_generated_page_is_fresh(path: Path) -> None:
     assert path.read_text() == reference.generated()[path], "run make gen"
@@ -51,7 +175,7 @@ def _shown_commands() -> list[str]:
 
     lines = []
     for page in pages():
-        for part in re.findall(r"^```(?:text|console)\n(.*?)^```$", page.read_text(), re.M | re.S):
+        for part in re.findall(r"^```(?:text|console|sh)\n(.*?)^```$", page.read_text(), re.M | re.S):
             lines += part.splitlines()
         lines += re.findall(r"^    (.*)$", page.read_text(), re.M)
     for name in COMMANDS:

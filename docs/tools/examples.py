@@ -1,5 +1,7 @@
 """Examples in README and docs are run, and what they print is what is shown.
 
+Every fenced block is one of `KINDS`, which its language says, or a comment in front of it.
+
 In a fenced ``console`` block, lines that begin with ``$ `` are commands and the others what they printed. Blocks are of
 two kinds:
 
@@ -7,6 +9,10 @@ two kinds:
 - those after ``<!-- lab -->`` collect live traffic between two namespaces (`SETUP`), those after ``<!-- kprobes -->``
   with probes on functions. They are recorded in the lab; a test compares what is the same on every run: everything but
   numbers (`shape`).
+
+Blocks after ``<!-- run: checkout -->`` (for the lab: ``<!-- lab: run -->``, ``<!-- kprobes: run -->``) show commands
+without what they print: each line is run and must succeed; a collection that would go on is ended when its probes are
+attached. What cannot be run at all says why: ``<!-- not run: REASON -->``.
 
 ``python -m docs.tools.examples`` writes the plain ones again. The others:
 
@@ -18,13 +24,27 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Block", "blocks", "execute", "pages", "plain_text", "shape"]
+__all__ = [
+    "KINDS",
+    "Block",
+    "Fence",
+    "blocks",
+    "command_lines",
+    "execute",
+    "fences",
+    "pages",
+    "plain_text",
+    "run_line",
+    "shape",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "data"
@@ -76,6 +96,66 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+#: what a fenced block may be
+KINDS = (
+    *("console", "lab", "run in the checkout", "run in the lab", "not run"),
+    *("python", "sql", "yaml", "nft", "generated"),
+)
+_ANY = re.compile(r"^(?:<!-- (?P<marker>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+_MARKERS = {
+    "run: checkout": "run in the checkout",
+    "lab": "lab",
+    "kprobes": "lab",
+    "lab: run": "run in the lab",
+    "kprobes: run": "run in the lab",
+}
+
+
+class Fence(NamedTuple):
+    """A fenced block, whatever is in it."""
+
+    page: Path
+    line: int
+    marker: str
+    language: str
+    body: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def kprobes(self) -> bool:
+        """Needs a kernel with kprobes."""
+        return self.marker.startswith("kprobes")
+
+    @property
+    def kind(self) -> str | None:
+        """One of `KINDS`; None for a block of which nobody knows what to do with it."""
+        if self.marker.startswith("not run: "):
+            return "not run"
+        if self.page.parent.name == "reference":
+            return "generated"
+        kind = _MARKERS.get(self.marker, self.language)
+        runs = self.language == ("console" if kind in ("console", "lab") else "sh") or kind == self.language
+        return kind if kind in KINDS and runs else None
+
+
+def fences(page: Path) -> list[Fence]:
+    """All fenced blocks of *page*."""
+    text = page.read_text()
+    return [
+        Fence(page, text.count("\n", 0, match.start()) + 1, match["marker"] or "", match["language"], match["body"])
+        for match in _ANY.finditer(text)
+    ]
+
+
+def command_lines(body: str) -> list[str]:
+    """The commands of a block that shows them alone: comments left out, continued lines put together."""
+    lines = (line.partition("   #")[0].strip() for line in body.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line]
+
+
 def pages() -> list[Path]:
     """README and all pages of the documentation."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,8 +186,7 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def execute(command: str, directory: Path, environment: dict[str, str] | None = None) -> str:
-    """What *command* prints, stderr with stdout, on 80 columns; ``sudo`` is left out."""
+def _environment(environment: dict[str, str] | None = None) -> dict[str, str]:
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "RETIS", "PAGER"))}
     settings = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin",
@@ -117,16 +196,47 @@ def execute(command: str, directory: Path, environment: dict[str, str] | None = 
         "PYTHONIOENCODING": "utf-8",
         **(environment or {}),
     }
+    return {**plain, **settings}
+
+
+def execute(command: str, directory: Path, environment: dict[str, str] | None = None) -> str:
+    """What *command* prints, stderr with stdout, on 80 columns; ``sudo`` is left out."""
     done = subprocess.run(
         ["bash", "-c", re.sub(r"^> |\bsudo ", "", command, flags=re.M)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=directory,
-        env={**plain, **settings},
+        env=_environment(environment),
         timeout=300,
     )
     return done.stdout.decode()
+
+
+def run_line(command: str, directory: Path) -> tuple[int, str]:
+    """Exit status and output of *command*, run in *directory*, also its home, on copies of the files of `DATA`.
+
+    A collection is interrupted, as by Ctrl-C, once its probes are attached.
+    """
+    for file in DATA.iterdir():
+        shutil.copy(file, directory)
+    running = subprocess.Popen(
+        ["bash", "-o", "pipefail", "-c", command.replace("sudo ", "")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+        env=_environment({"HOME": str(directory)}),
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    output = ""
+    for line in running.stdout:
+        output += line
+        if "probe(s) loaded" in line and "--cmd" not in command:
+            os.killpg(running.pid, signal.SIGINT)
+    return running.wait(), output
 
 
 def plain_text(text: str) -> str:

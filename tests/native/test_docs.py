@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from docs.tools.examples import SETUP, TEAR_DOWN, Block, blocks, execute, pages, shape
+from docs.tools.examples import (
+    SETUP,
+    TEAR_DOWN,
+    Block,
+    Fence,
+    blocks,
+    command_lines,
+    execute,
+    fences,
+    pages,
+    run_line,
+    shape,
+)
 
 LAB = [block for page in pages() for block in blocks(page) if block.lab]
 HERE = [block for block in LAB if not block.kprobes]
@@ -28,6 +40,24 @@ def near_and_far() -> Iterator[None]:
 @pytest.mark.parametrize("block", HERE, ids=lambda block: block.name)
 def test_example_collects_what_is_shown(near_and_far: None, block: Block, tmp_path: Path) -> None:
     check(block, tmp_path)
+
+
+#: commands shown without what they print
+RUN = [fence for page in pages() for fence in fences(page) if fence.kind == "run in the lab"]
+
+
+@pytest.mark.one_kernel
+@pytest.mark.parametrize("fence", [fence for fence in RUN if not fence.kprobes], ids=lambda fence: fence.name)
+def test_commands_succeed(near_and_far: None, fence: Fence, tmp_path: Path) -> None:
+    check_commands(fence, tmp_path)
+
+
+def check_commands(fence: Fence, tmp_path: Path) -> None:
+    """Run the commands of *fence*, each in a directory of its own."""
+    for number, command in enumerate(command_lines(fence.body)):
+        (tmp_path / str(number)).mkdir()
+        status, output = run_line(command, tmp_path / str(number))
+        assert status == 0, f"{command}\n{output}"
 
 
 def check(block: Block, tmp_path: Path) -> None:
