@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         atexit.register(leave)  # first in, last out
     status = _guarded(lambda: _run(argv))
-    if sys.stdout is not None:
+    if sys.stdout is not None and not sys.stdout.closed:  # a script may do that
         # what is left in the buffer may be what cannot be written
         status = max(status, _guarded(sys.stdout.flush))
     sys.exit(status)

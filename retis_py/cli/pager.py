@@ -28,14 +28,18 @@ def pager_command() -> list[str] | None:
     import shlex
     import shutil
 
-    command = shlex.split(os.environ.get("PAGER") or "")
+    try:
+        command = shlex.split(os.environ.get("PAGER") or "")
+    except ValueError as error:
+        log.warning("Not using a pager: PAGER is no command line (%s)", str(error).lower())
+        return None
     if not command:
         command = shlex.split(DEFAULT)
     return command if shutil.which(command[0]) else None
 
 
 def start(ctx: click.Context) -> None:
-    """Send what the command *ctx* prints, log lines included, through the pager, if one is to be used.
+    """Send what the command *ctx* prints, log lines and errors included, through the pager, if one is to be used.
 
     Returns in the child only, where there is a pager.
     """
@@ -54,6 +58,9 @@ def start(ctx: click.Context) -> None:
             print(f"Error: cannot run the pager {command[0]}: {error.strerror}", file=sys.stderr)
             os._exit(1)
     os.dup2(write, 1)
+    if sys.stderr.isatty():
+        # an error that goes past the pager to its terminal is drawn over, or over the text
+        os.dup2(write, 2)
     os.close(read)
     os.close(write)
     level = ctx.find_root().params.get("log_level") or "info"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import runpy
+import select
 import sys
 import traceback
+import types
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,34 @@ def _find_script(name: str) -> str:
     raise RetisError(f"Python script named {name} not found")
 
 
+def _execute(script: str, names: dict[str, Any]) -> None:
+    if os.path.isfile(script) or os.path.isdir(script):
+        runpy.run_path(script, init_globals=names, run_name="__main__")
+        return
+    # a pipe: runpy reads a file twice, to see what it is
+    with open(script, "rb") as file:
+        source = file.read()
+    module = types.ModuleType("__main__")
+    module.__dict__.update(names, __file__=script)
+    sys.modules["__main__"] = module
+    exec(compile(source, script, "exec"), module.__dict__)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that has no reader any more."""
+    poll = select.poll()
+    poll.register(1, 0)  # POLLERR always tells
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
 def _run(script: str, args: tuple[str, ...], names: dict[str, Any]) -> None:
     sys.argv = [script, *args]
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     try:
-        runpy.run_path(script, init_globals=names, run_name="__main__")
-    except Exception:
+        _execute(script, names)
+    except Exception as problem:
+        if isinstance(problem, BrokenPipeError) and _nobody_reads():
+            raise  # as of any other command
         # the script's, whatever it is: shown as python does, without our frames
         kind, error, trace = sys.exc_info()
         while trace is not None and trace.tb_frame.f_code.co_filename != script:

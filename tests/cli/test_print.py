@@ -202,13 +202,13 @@ def test_no_pager_without_a_terminal() -> None:
     assert pager.pager_command() is None or sys.stdout.isatty()
 
 
-def test_pager_gets_the_text(path: Path) -> None:
-    """On a terminal the command becomes the pager: here one that says so."""
+def on_terminal(pager: str, *arguments: str) -> tuple[int, bytes]:
+    """Exit status and output where stdout and stderr are a terminal."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "PAGER": "sed s/^/paged:/", "TERM": "xterm"}
+    environment = {**os.environ, "PAGER": pager, "TERM": "xterm"}
     environment.pop("NOPAGER", None)
-    command = [sys.executable, "-m", "retis_py", "print", str(path)]
-    process = subprocess.Popen(command, stdout=slave, stderr=subprocess.PIPE, env=environment)
+    command = [sys.executable, "-m", "retis_py", *arguments]
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     out = b""
     try:
@@ -217,8 +217,27 @@ def test_pager_gets_the_text(path: Path) -> None:
     except OSError:
         pass  # how a terminal ends
     os.close(master)
-    assert process.wait(60) == 0
-    assert b"paged:30419169061793 (6)\r\n" in out
+    return process.wait(60), out
+
+
+def test_pager_gets_the_text(path: Path) -> None:
+    """On a terminal the command becomes the pager: here one that says so."""
+    status, out = on_terminal("sed s/^/paged:/", "print", str(path))
+    assert status == 0 and b"paged:30419169061793 (6)\r\n" in out
+
+
+@pytest.mark.parametrize("command", ["print", "sort", "stats"])
+def test_pager_gets_errors_too(path: Path, command: str) -> None:
+    path.write_text(path.read_text() + '{"common":5}\n')
+    _, out = on_terminal("sed s/^/paged:/", command, str(path))
+    (line,) = [line for line in out.splitlines() if b"Error: " in line]
+    assert line.startswith(b"paged:Error: ") and out.rstrip().endswith(line)
+
+
+def test_a_pager_that_is_no_command_line_is_done_without(path: Path) -> None:
+    status, out = on_terminal("a 'b", "print", str(path))
+    assert status == 0 and b"Traceback" not in out and b"30419169061793 (6)\r\n" in out
+    assert b"Not using a pager: PAGER is no command line (no closing quotation)" in out
 
 
 def test_every_option_is_a_click_parameter() -> None:

@@ -261,6 +261,36 @@ def test_schema_is_json_without_a_newline_after_it() -> None:
     assert done.stdout.startswith('{\n  "$schema"') and done.stdout.endswith("\n}")
 
 
+def test_a_python_script_may_come_from_a_pipe(path: Path) -> None:
+    script = "import sys\nprint(sys.argv[1:], __name__, len(list(reader.events())))\n1 / 0\n"
+    done = retis("python", "-i", str(path), "--", "/dev/stdin", "--x", input=script)
+    assert (done.returncode, done.stdout) == (1, "['--x'] __main__ 4\n")
+    assert done.stderr.splitlines()[1] == '  File "/dev/stdin", line 3, in <module>'
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("import sys; print(1); sys.stdout.close()", 0), ("import sys; print(1, flush=True); sys.stdout = None", 0)],
+)
+def test_a_python_script_may_close_stdout(path: Path, tmp_path: Path, script: str, status: int) -> None:
+    (tmp_path / "script.py").write_text(script)
+    done = retis("python", "-i", str(path), str(tmp_path / "script.py"))
+    assert (done.returncode, done.stdout, done.stderr) == (status, "1\n", "")
+
+
+def test_a_python_script_whose_output_nobody_reads_ends_quietly(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("while True:\n    print('x' * 1000)\n")
+    (tmp_path / "own.py").write_text("raise BrokenPipeError(32, 'of a socket')\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = ("python", "-i", str(path))
+    done = retis(*command, str(tmp_path / "script.py"), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = retis(*command, str(tmp_path / "own.py"))
+    assert done.returncode == 1 and "of a socket" in done.stderr
+
+
 def test_python_script_gets_reader_and_arguments(path: Path, tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text("print(sys.argv[1:], [e.common.timestamp for e in reader.events()], __name__)\n")
