@@ -129,3 +129,28 @@ def test_upstreams_invalid_file_prints_up_to_the_bad_line() -> None:
     reason = "Event was fixed up but parsing still failed: missing field `ct_status`"
     assert f"Error: {path}: line {len(texts) + 1}: {reason}" in done.stderr.decode()
     assert reason in error
+
+
+_PACKET = '{"common":{"timestamp":2},"packet":{"len":1,"capture_len":1,"data":"%s"}}'
+_ACTION = '{"common":{"timestamp":2},"ovs":{"event_type":"action_execute","action":"output","port":%s,"recirc_id":0}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "ours", "theirs"),
+    [
+        ('{"common":{"timestamp":2},"common":{"timestamp":3}}', True, False),
+        ('{"common":{"timestamp":2,"timestamp":3}}', True, False),
+        ('{"common":{"timestamp":2},"unknown":1,"unknown":2}', True, True),
+        (_PACKET % "AA==", True, True),
+        (_PACKET % "AB==", True, False),
+        (_PACKET % "AA", False, False),
+        (_ACTION % "1", True, True),
+        (_ACTION % '"x"', False, True),
+    ],
+)
+def test_where_reading_differs_is_as_the_design_says(tmp_path: Path, line: str, ours: bool, theirs: bool) -> None:
+    path = tmp_path / "events.data"
+    path.write_text(f"{dumps(STARTUP)}\n{line}\n")
+    command = [sys.executable, "-m", "retis_py", "print", str(path)]
+    assert (subprocess.run(command, capture_output=True).returncode == 0) == ours
+    assert (len(oracle(path)) == 2 and isinstance(oracle(path)[-1], list)) == theirs
