@@ -30,6 +30,7 @@ from docs.tools.examples import (
     run_line,
 )
 from retis_py.cli.base import examples
+from retis_py.collectors import Event
 from retis_py.errors import FilterError
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import DLT_EN10MB, compile_pcap, packet_filter
@@ -167,6 +168,19 @@ def test_examples_of_help_succeed(line: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", list(reference.generated()), ids=lambda path: path.name)
 def test_generated_page_is_fresh(path: Path) -> None:
     assert path.read_text() == reference.generated()[path], "run make gen"
+
+
+def test_sections_and_their_fields_are_described() -> None:
+    """Those every event may have; what collectors report is described by them."""
+    from retis_py.events import args, core
+
+    for module in (core, args):
+        for name in set(module.__all__) - {"ProbeSection"}:
+            cls = getattr(module, name)
+            assert reference._docstring(cls)
+            assert set(reference._comments(cls)) >= set(cls.__struct_fields__), name
+    headings = re.findall(r"^## ([\w-]+)$", (reference.REFERENCE / "sections.md").read_text(), re.M)
+    assert headings == list(Event.__struct_encode_fields__)
 
 
 def _shown_commands() -> list[str]:

@@ -49,7 +49,15 @@ def _commands() -> str:
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """Field -> the ``#:`` comment in front of it in the source."""
+    """Field -> the ``#:`` comment in front of it in the source, also in that of the classes it comes from."""
+    out: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith("retis_py."):
+            out.update(_own_comments(base))
+    return out
+
+
+def _own_comments(cls: type) -> dict[str, str]:
     out: dict[str, str] = {}
     pending: list[str] = []
     for line in inspect.getsource(cls).splitlines():

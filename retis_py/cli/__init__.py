@@ -133,7 +133,13 @@ def _main_args(argv: list[str], rest: list[str]) -> list[str]:
     shell_complete=completer("profiles"),
     help="Comma-separated profiles to apply: names, or paths to profile files. Repeatable.",
 )
-@click.option("-P", "--extra-profiles-dir", metavar="DIR", help="Look for profiles in DIR first.")
+@click.option(
+    "-P",
+    "--extra-profiles-dir",
+    metavar="DIR",
+    shell_complete=completer("places"),
+    help="Look for profiles in DIR first.",
+)
 @click.version_option(__version__, "-V", "--version", message=f'retis %(version)s ("{RELEASE_NAME}")')
 @click.pass_context
 def cli(ctx: click.Context, log_level: str, profile: tuple[str, ...], extra_profiles_dir: str | None) -> None:

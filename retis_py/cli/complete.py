@@ -23,7 +23,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-__all__ = ["collectors", "event_probes", "files", "probes", "profiles", "register", "skb_sections"]
+__all__ = ["collectors", "event_probes", "files", "places", "probes", "profiles", "register", "skb_sections"]
 
 _TYPES = ("kprobe:", "kretprobe:", "tp:")
 #: tracepoints offered where tracefs, which lists them all, cannot be read
@@ -75,6 +75,11 @@ def profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
     """Files, by the shell's own means."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def places(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Directories, by the shell's own means."""
+    return [CompletionItem(incomplete, type="dir")]
 
 
 def _read(*names: str) -> bytes:
@@ -225,7 +230,8 @@ class _Elvish(ShellComplete):
                 out.append(item.value)
             else:
                 found = sorted(glob(f"{escape(item.value)}*"))
-                out += [f"{path}/" if os.path.isdir(path) else path for path in found]
+                out += [path for path in found if item.type == "file" and not os.path.isdir(path)]
+                out += [f"{path}/" for path in found if os.path.isdir(path)]
         return "\n".join(out)
 
 

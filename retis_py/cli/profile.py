@@ -13,7 +13,13 @@ log = logging.getLogger(__name__)
 
 @click.group("profile", cls=Group)
 def command() -> None:
-    """Manage profiles: named sets of arguments, used with "retis -p NAME"."""
+    """Manage profiles: named sets of arguments, used with "retis -p NAME".
+
+    \b
+    Examples:
+      retis profile list
+      retis -p generic collect
+    """
 
 
 @command.command("list")

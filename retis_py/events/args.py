@@ -17,6 +17,7 @@ class Value(Section):
 
     #: as in C, qualifiers aside: ``struct sk_buff *``, ``unsigned int``
     type: str
+    #: negative where the C type is signed
     value: int
     #: name of an enum value, or of the error a returned number stands for
     symbol: Optional[str] = None
@@ -29,6 +30,7 @@ class Value(Section):
 class Argument(Value):
     """An argument, with the name it has in the function's prototype."""
 
+    #: of the parameter
     name: str = ""
 
 
@@ -40,7 +42,9 @@ class ArgsSection(Section):
     """
 
     key: ClassVar[str] = "args"
+    #: in order
     args: Tuple[Argument, ...] = ()  # noqa: UP006
+    #: of a kretprobe with ``/ret``
     ret: Optional[Value] = None
 
     def text(self, style: Style) -> str:

@@ -31,8 +31,11 @@ PROBE_TAGS = {"kprobe": "[k]", "kretprobe": "[kr]", "raw_tracepoint": "[tp]"}
 class Task(Section):
     """The task a probe ran in. *pid* is the process, *tgid* the thread: upstream swaps the kernel's names."""
 
+    #: the process, ``tgid`` in the kernel
     pid: I32
+    #: the thread, ``pid`` in the kernel
     tgid: I32
+    #: its name, up to 15 bytes
     comm: str
 
     def text(self, style: Style) -> str:
@@ -45,8 +48,11 @@ class CommonSection(Section):
     """When and where an event happened. *timestamp* is CLOCK_MONOTONIC in ns, *smp_id* the CPU."""
 
     key: ClassVar[str] = "common"
+    #: CLOCK_MONOTONIC, in ns; the startup event has what is between it and CLOCK_REALTIME
     timestamp: U64
+    #: the CPU
     smp_id: Optional[U32] = None
+    #: what that CPU was running
     task: Optional[Task] = None
 
     def text(self, style: Style) -> str:
@@ -62,6 +68,7 @@ class KernelSection(Section):
     """The kernel probe of an event: a function name, or ``group:name`` of a tracepoint."""
 
     key: ClassVar[str] = "kernel"
+    #: the function, or ``group:name`` of the tracepoint
     symbol: str
     #: ``kprobe``, ``kretprobe``, ``raw_tracepoint``
     probe_type: str
@@ -85,11 +92,15 @@ class UserspaceSection(Section):
     key: ClassVar[str] = "userspace"
     #: ``usdt``
     probe_type: str
+    #: ``provider:name``
     symbol: str
+    #: address of the probe site
     ip: U64
+    #: the program
     path: str
-    #: process and thread; not swapped here, unlike in `Task`
+    #: the process; not swapped with the thread here, unlike in `Task`
     pid: I32
+    #: the thread
     tid: I32
 
     def text(self, style: Style) -> str:
@@ -136,7 +147,9 @@ class TrackingSection(Section):
 class TimeSpec(Section):
     """A time span: whole seconds, and nanoseconds in [0, 1e9)."""
 
+    #: whole seconds
     sec: I64
+    #: and nanoseconds
     nsec: I64
 
     def nanoseconds(self) -> int:
@@ -146,22 +159,29 @@ class TimeSpec(Section):
 class Machine(Section):
     """The machine events were collected on: ``uname -r``, ``-v`` and ``-m``."""
 
+    #: ``uname -r``
     kernel_release: str
+    #: ``uname -v``
     kernel_version: str
+    #: ``uname -m``
     hardware_name: str
 
 
 class RotationPolicy(Section):
     """When the next split file starts: *limit* is in bytes."""
 
+    #: what is limited
     kind: Literal["size"]
+    #: bytes of a file
     limit: U64
 
 
 class SplitFile(Section):
     """Place of a file in a split collection, *id* counting from 0."""
 
+    #: number of the file, from 0
     id: U32
+    #: when the next one starts
     policy: RotationPolicy
 
 
@@ -175,7 +195,9 @@ class StartupSection(Section):
     cmdline: str
     #: CLOCK_REALTIME - CLOCK_MONOTONIC at start
     clock_monotonic_offset: TimeSpec
+    #: where that was
     machine: Machine
+    #: which file of a set this is
     split_file: Optional[SplitFile] = None
 
     def text(self, style: Style) -> str:

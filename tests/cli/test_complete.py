@@ -56,6 +56,30 @@ def test_commands_and_their_options(home: Path) -> None:
     assert offered("retis profile ", home) == ["list"]
 
 
+@pytest.mark.parametrize("option", ["-P", "--extra-profiles-dir"])
+def test_directories_for_profiles(home: Path, option: str) -> None:
+    (home / "file").write_text("")
+    for shell, line, wanted in (
+        ("bash", {"COMP_LINE": f"retis {option} "}, "dir,"),
+        ("fish", {"COMP_LINE": f"retis {option} "}, "dir,"),
+        ("zsh", {"COMP_WORDS": f"retis {option} ", "COMP_CWORD": "2"}, "dir"),
+        ("elvish", {"COMP_WORDS": f"retis\n{option}\n"}, ""),
+    ):
+        environment = {**os.environ, "HOME": str(home), "_RETIS_COMPLETE": f"{shell}_complete", **line}
+        done = subprocess.run(
+            [sys.executable, "-m", "retis_py"], env=environment, capture_output=True, text=True, cwd=home
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        if wanted:
+            assert done.stdout.splitlines()[0] == wanted
+        else:
+            assert done.stdout.split() == []  # hidden ones are not listed
+    (home / "place").mkdir()
+    environment = {**os.environ, "_RETIS_COMPLETE": "elvish_complete", "COMP_WORDS": f"retis\n{option}\n"}
+    done = subprocess.run([sys.executable, "-m", "retis_py"], env=environment, capture_output=True, text=True, cwd=home)
+    assert done.stdout.split() == ["place/"]
+
+
 def test_collectors_in_a_list_once_each(home: Path) -> None:
     assert {"auto", "skb", "skb-drop", "dev", "ns"} <= set(offered("retis collect -c ", home))
     assert offered("retis collect -c skb,skb-d", home) == ["skb,skb-drop"]
