@@ -21,6 +21,9 @@ __all__ = ["MAX_BUFFER", "LargeSeries", "Sorter", "timestamp_of"]
 MAX_BUFFER = 1000
 #: larger events are counted in bytes, too: a packet with all its sections has 2 KB
 _LARGE = 4 << 10
+#: still larger ones count this much: short strings take some ten times their JSON when they are decoded, and no
+#: collection has so many of them in an event
+_HUGE, _DECODED = 64 << 10, 8
 #: bytes of large events held at most for each event of the buffer, and at most at least
 _EVENT_BYTES, _LEAST_BYTES = 16 << 10, 16 << 20
 #: flows of Open vSwitch about which something is remembered, and the bytes this may take
@@ -120,6 +123,8 @@ class Sorter:
                     heappush(keys, key)
             self._held += 1
             if size > _LARGE:
+                if size > _HUGE:
+                    size *= _DECODED
                 self._large[id(event)] = size
                 self._size += size
             while self._held >= limit or self._size > size_limit:

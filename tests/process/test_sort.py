@@ -239,19 +239,22 @@ def test_tracking_of_another_packet_names_the_line_and_what_was_before_comes_out
 
 def test_large_events_leave_the_buffer_early(write: Write) -> None:
     def large(number: int) -> Json:
-        return seen(100 + number, 1, kernel={"symbol": "x" * (1 << 20), "probe_type": "kprobe"})
+        return seen(100 + number, 1, kernel={"symbol": "x" * 100, "probe_type": "kprobe"})
 
-    path = write(*(large(number) for number in range(40)))
+    path = write(*(large(number) for number in range(300)))
     series: list[list[Any]] = []
     after = []
     sorter = sorter_module.Sorter()
     for event in EventReader(path, Event):
-        series += sorter.add([event], [1 << 20 if event.kernel else 100])
+        series += sorter.add([event], [60_000 if event.kernel else 100])
         after.append(len(series))
-    assert after == [0] * 17 + list(range(2, 26))
-    assert len([*series, *sorter.flush()]) == 41
+    # 16,384,000 bytes at most, in which 279 fit; the startup event leaves with the first
+    assert after == [0] * 280 + list(range(2, 23))
+    assert len([*series, *sorter.flush()]) == 301
+    huge = sorter_module.Sorter()
+    assert len(list(huge.add(EventReader(path, Event), [100, *[4 << 20] * 300]))) == 301
     everything = sorter_module.Sorter(0)
-    assert list(everything.add(EventReader(path, Event), [1 << 20] * 41)) == []
+    assert list(everything.add(EventReader(path, Event), [1 << 20] * 301)) == []
 
 
 def test_flows_told_of_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
