@@ -120,6 +120,9 @@ class CaptureWriter:
             )
             self._writer.write_block(block)
             number = self.interfaces[probe] = block.interface_id
+            if number:
+                # blocks of packets are written as of the first: python-pcapng needs no other again, 3 KB each
+                del self._section.interfaces[number]
         return number
 
     def packets(self, packed: Union[bytes, memoryview]) -> None:

@@ -104,3 +104,15 @@ def test_stats_tells_a_bounded_number_of_probes_apart(tmp_path: Path) -> None:
         ({"common": {"timestamp": number}, "kernel": kernel(f"{name}{number}")} for number in range(400_000)),
     )
     assert megabytes("stats", path) < 90
+
+
+def test_pcap_of_many_probes_keeps_their_names_only(tmp_path: Path) -> None:
+    packet = {"len": 3, "capture_len": 3, "data": "AAAA"}
+    path = write(
+        tmp_path / "events.data",
+        (
+            {"common": {"timestamp": number}, "kernel": kernel(f"a_function_{number}"), "packet": packet}
+            for number in range(60_000)
+        ),
+    )
+    assert megabytes("pcap", path) < 100
