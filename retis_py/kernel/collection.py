@@ -296,11 +296,12 @@ class Collection:
                 self._end(session)
         finally:
             collectors, self._collectors = self._collectors, ()
-            for collector in collectors:
-                collector.stop()
-            if self._process is not None:
-                self._process.close()
-                self._process = None
+            process, self._process = self._process, None
+            try:
+                _stop(collectors)
+            finally:
+                if process is not None:
+                    process.close()
 
     def _end(self, session: Session) -> None:
         try:
@@ -316,6 +317,15 @@ class Collection:
                 _log.debug("%d batch(es) came out of order", self._order.late)
         finally:
             session.close()
+
+
+def _stop(collectors: Sequence[Collector]) -> None:
+    """Stop each: what one of them cannot undo does not keep the others from undoing what they did to the system."""
+    if collectors:
+        try:
+            collectors[0].stop()
+        finally:
+            _stop(collectors[1:])
 
 
 def _signal_name(number: int) -> str:
