@@ -12,11 +12,14 @@ __all__ = ["stop_on_signals"]
 
 log = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 def stop_on_signals() -> Callable[[], bool]:
-    """Catch INT, TERM and QUIT from now on; the function returned tells whether one came."""
+    """Catch INT, TERM, QUIT and HUP from now on; the function returned tells whether one came.
+
+    HUP comes when the terminal is closed; it stays ignored if it is (nohup).
+    """
     stopped = False
     process = os.getpid()
 
@@ -27,5 +30,7 @@ def stop_on_signals() -> Callable[[], bool]:
         stopped = True
 
     for number in _SIGNALS:
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue
         signal.signal(number, stop)
     return lambda: stopped

@@ -24,7 +24,7 @@ __all__ = ["DELAY", "quiet_stdout", "watch"]
 DELAY = 2.0
 #: seconds between two looks
 _INTERVAL = 0.2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 def quiet_stdout() -> bool:

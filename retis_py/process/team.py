@@ -253,7 +253,7 @@ class _Worker:
             try:
                 os.close(read_end)
                 # the parent handles signals, and ends us
-                for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+                for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
                     signal.signal(each, signal.SIG_IGN)
                 _work(places, work, number, write_end)
                 status = 0

@@ -131,7 +131,7 @@ def test_closed_pipe_is_no_error(tmp_path: Path) -> None:
         assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
 def test_signal_ends_in_good_order(tmp_path: Path, number: int) -> None:
     path = tmp_path / "f"
     lines = "".join(json.dumps(event) + "\n" for event in events(6, 1000))
@@ -148,6 +148,18 @@ def test_signal_ends_in_good_order(tmp_path: Path, number: int) -> None:
     whole = subprocess.run(command, capture_output=True, check=True).stdout
     assert whole.startswith(out)
     assert len(out) < len(whole)
+
+
+def test_closing_the_terminal_does_not_matter_under_nohup(tmp_path: Path) -> None:
+    path = write(tmp_path / "f", STARTUP, *events(5, 3000))
+    command = [sys.executable, "-m", "retis_py", "print", str(path)]
+    whole = subprocess.run(command, capture_output=True, check=True).stdout
+    with subprocess.Popen(["nohup", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        out = process.stdout.read(10)  # it runs, and waits for us to read on
+        process.send_signal(signal.SIGHUP)
+        assert out + process.stdout.read() == whole
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

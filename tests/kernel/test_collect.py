@@ -48,10 +48,11 @@ def test_collector_without_probe_is_warned_about(two_ns, collect):
 
 
 @pytest.mark.one_kernel
-def test_sigterm_ends_a_collection_cleanly(two_ns, collect):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_a_collection_cleanly(two_ns, collect, number):
     with collect(*RX) as run:
         two_ns.a.ping(two_ns.b_address, 5)
-        run.stop(signal.SIGTERM)
+        run.stop(number)
     assert run.returncode == 0
     assert len(run.events) == 10
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import pty
 import signal
+import subprocess
 import threading
 
-from tests.support.collect import retis
+from tests.support.collect import RETIS, retis
+from tests.support.namespaces import wait_for
 
 BURST = 30_000  # on each of two CPUs
 TRAFFIC = "ping -q -n -c 200 -i 0.002 127.0.0.1"
@@ -57,3 +60,16 @@ def test_rotation_needs_a_file(tmp_path):
     done = retis("collect", "--out-rotate", "1MB", cwd=tmp_path)
     assert done.returncode == 2
     assert "'--out-rotate' needs '--out'" in done.stderr
+
+
+def test_closing_the_terminal_ends_a_collection_in_good_order(tmp_path):
+    ours, terminal = pty.openpty()
+    out, ready = tmp_path / "retis.data", tmp_path / "ready"
+    options = ("-c", "skb", "-p", "net:netif_receive_skb", "-o", out, "--print", "--ready-file", ready)
+    command = ["setsid", "--ctty", RETIS, "collect", *options]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        wait_for(lambda: ready.exists() or process.poll() is not None, "probes attached")
+        os.close(ours)
+        assert process.wait(60) == 0
+    assert out.read_bytes().endswith(b"\n")

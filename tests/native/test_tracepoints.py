@@ -14,7 +14,7 @@ from tests.kernel.test_collect import (
     test_events_written_and_events_lost_add_up,
     test_killed_collection_leaves_a_readable_file,
     test_printed_events_are_those_of_the_file,
-    test_sigterm_ends_a_collection_cleanly,
+    test_signal_ends_a_collection_cleanly,
     test_stop_after_counts_events,
     test_without_file_events_are_printed,
 )
