@@ -15,11 +15,15 @@
  *
  * A packet is followed through user space by a hash of its first bytes, its queue id. It is waited for before the
  * message can be received, not when queue_userspace_packet() returns: the handler may be faster than that.
+ *
+ * All tables evict what was not used for longest, so what a task left behind that died, or a return that was missed, is
+ * no obstacle. The kernel hands each CPU up to 128 free entries of such a table (kernel/bpf/bpf_lru_list.c), and may
+ * evict some in use while other CPUs have free ones: OVS_CALLS is that many for each CPU, and room for those in use.
  */
 
 enum { OVS_HASHED = 64 };	/* bytes of the packet */
 enum { OVS_WORDS = OVS_HASHED / 4 };
-#define OVS_PATIENCE 30000000000ULL	/* ns until a queue id is not waited for any longer */
+#define OVS_EPOCH 30000000000ULL	/* ns: a packet is waited for through this one and the next */
 
 #define NLA_TYPE_MASK 0x3fff	/* include/uapi/linux/netlink.h: without the two flag bits */
 #define NLA_HDRLEN 4
@@ -31,20 +35,27 @@ struct ovs_upcall {
 	u32 cpu;		/* of the upcall event */
 	u32 queue_id;
 };
-BPF_HASH(ovs_upcalls, u64, struct ovs_upcall, 1024);
+BPF_TABLE("lru_hash", u64, struct ovs_upcall, ovs_upcalls, OVS_CALLS);
 
-/* Packets on their way to user space, and on their way back. */
+/* Packets on their way to user space, and on their way back.
+ *
+ * An entry is inserted once, by one CPU, and then only added to and taken from: no CPU overwrites what another has
+ * counted. It is not deleted when its count is 0, as another CPU may be about to add to it; it is not used again once
+ * its epoch and the next are over, and the table evicts the entries that are not used. That can hit a packet that is
+ * waited for only when the table's size of others came after it, which is more than the sockets of 64 handlers hold
+ * (1 MiB each, over 1 KiB a packet).
+ */
 enum ovs_stage { OVS_QUEUED, OVS_RETURNING };
 struct ovs_place {
 	u32 hash;
-	u32 stage;
+	u16 stage;
+	u16 epoch;
 };
 struct ovs_waiting {
-	u64 timestamp;		/* of the last one */
 	s32 count;		/* how many alike */
-	u32 queue_id;
+	u32 queue_id;		/* of the last one */
 };
-BPF_TABLE("lru_hash", struct ovs_place, struct ovs_waiting, ovs_waiting, 16384);
+BPF_TABLE("lru_hash", struct ovs_place, struct ovs_waiting, ovs_waiting, 65536);
 
 struct ovs_packet {
 	u64 orig_head;
@@ -58,7 +69,7 @@ struct ovs_command {
 };
 BPF_TABLE("lru_hash", struct ovs_packet, struct ovs_command, ovs_commands, 8192);
 
-BPF_HASH(ovs_lookups, u64, u64, 1024);	/* flow key -> sk_buff */
+BPF_TABLE("lru_hash", u64, u64, ovs_lookups, OVS_CALLS);	/* flow key -> sk_buff */
 
 /* include/linux/jhash.h, jhash() of OVS_HASHED bytes with an initval of 0; retis_py/collectors/ovs_queue.py is its twin */
 #define OVS_ROL(word, shift) ((word) << (shift) | (word) >> (32 - (shift)))
@@ -111,28 +122,36 @@ static __always_inline u32 ovs_hash_skb(struct sk_buff *skb, u32 len)
 	return ovs_hash(words);
 }
 
-static __always_inline void ovs_wait(u32 hash, enum ovs_stage stage, u32 queue_id, u64 now)
+static __always_inline void
+ovs_wait(struct context *ctx, u32 hash, enum ovs_stage stage, u32 queue_id, u64 now)
 {
-	struct ovs_place place = { hash, stage };
-	struct ovs_waiting fresh = { now, 1, queue_id }, *found = ovs_waiting.lookup(&place);
+	struct ovs_place place = { hash, stage, now / OVS_EPOCH };
+	struct ovs_waiting none = { 0, queue_id }, *found = ovs_waiting.lookup(&place);
 
-	if (found && found->count > 0 && now - found->timestamp < OVS_PATIENCE) {
-		found->timestamp = now;
-		found->queue_id = queue_id;
-		lock_xadd(&found->count, 1);
-	} else {
-		ovs_waiting.update(&place, &fresh);
+	if (!found) {
+		ovs_waiting.insert(&place, &none);	/* fails if another CPU was faster */
+		found = ovs_waiting.lookup(&place);
 	}
+	if (!found) {
+		count_loss(ctx->probe, LOSS_UNTRACKED);
+		return;
+	}
+	found->queue_id = queue_id;
+	lock_xadd(&found->count, 1);
 }
 
 /* Ends the wait for a packet; 0 if nobody waits for it. */
 static __always_inline int ovs_arrived(u32 hash, enum ovs_stage stage, u32 *queue_id)
 {
-	struct ovs_place place = { hash, stage };
+	struct ovs_place place = { hash, stage, bpf_ktime_get_ns() / OVS_EPOCH };
 	struct ovs_waiting *found = ovs_waiting.lookup(&place);
 
-	if (!found || found->count <= 0 || (s64)(bpf_ktime_get_ns() - found->timestamp) > (s64)OVS_PATIENCE)
-		return 0;
+	if (!found || found->count <= 0) {
+		place.epoch--;
+		found = ovs_waiting.lookup(&place);
+		if (!found || found->count <= 0)
+			return 0;
+	}
 	lock_xadd(&found->count, -1);
 	*queue_id = found->queue_id;
 	return 1;
@@ -165,7 +184,8 @@ static __always_inline int hook_ovs_upcall(struct scratch *s, struct context *ct
 	upcall.info = ctx->ovs_info;
 	upcall.timestamp = ctx->timestamp;
 	upcall.cpu = e->cpu;
-	ovs_upcalls.update(&task, &upcall);
+	if (ovs_upcalls.update(&task, &upcall))
+		count_loss(ctx->probe, LOSS_UNTRACKED);
 	return 0;
 }
 
@@ -192,7 +212,7 @@ static __always_inline int ovs_packet_copied(struct context *ctx)
 	now = bpf_ktime_get_ns();
 	upcall->queue_id = ovs_hash_skb((void *)PT_REGS_PARM2(regs), PT_REGS_PARM3(regs));
 	upcall->queued = now;
-	ovs_wait(upcall->queue_id, OVS_QUEUED, upcall->queue_id, now);
+	ovs_wait(ctx, upcall->queue_id, OVS_QUEUED, upcall->queue_id, now);
 	return 0;
 }
 
@@ -281,7 +301,8 @@ static __always_inline void ovs_command_begins(struct context *ctx)
 	if (!ctx->ovs_command || !ctx->tracked)
 		return;
 	command.queue_id = ctx->ovs_queue_id;
-	ovs_commands.update(&packet, &command);
+	if (ovs_commands.update(&packet, &command))
+		count_loss(ctx->probe, LOSS_UNTRACKED);
 }
 
 /* kprobe:ovs_execute_actions: the first one for the packet of a command is the command's. Its actions are where no other
@@ -400,7 +421,8 @@ static __always_inline void ovs_lookup_of(struct context *ctx)
 {
 	u64 key = ctx->ovs_key, skb = (u64)ctx->skb;
 
-	ovs_lookups.update(&key, &skb);
+	if (ovs_lookups.update(&key, &skb))
+		count_loss(ctx->probe, LOSS_UNTRACKED);
 }
 
 /* kretprobe:ovs_flow_tbl_lookup_stats */
@@ -460,7 +482,7 @@ struct ovs_batch {
 		u16 done;		/* its operations so far, as bits */
 	} upcalls[OVS_BATCH];
 };
-BPF_HASH(ovs_batches, u32, struct ovs_batch, 1024);	/* by thread */
+BPF_TABLE("lru_hash", u32, struct ovs_batch, ovs_batches, OVS_CALLS);	/* by thread */
 BPF_ARRAY(ovs_no_batch, struct ovs_batch, 1);
 
 static __always_inline u32 ovs_hash_user(u64 data, u64 size)
@@ -474,7 +496,7 @@ static __always_inline u32 ovs_hash_user(u64 data, u64 size)
 	return ovs_hash(words);
 }
 
-static __always_inline struct ovs_batch *ovs_this_batch(int begin)
+static __always_inline struct ovs_batch *ovs_this_batch(struct context *ctx, int begin)
 {
 	u32 thread = bpf_get_current_pid_tgid(), zero = 0;
 	struct ovs_batch *batch = ovs_batches.lookup(&thread), *none;
@@ -484,7 +506,8 @@ static __always_inline struct ovs_batch *ovs_this_batch(int begin)
 	none = ovs_no_batch.lookup(&zero);
 	if (!none)
 		return NULL;
-	ovs_batches.update(&thread, none);
+	if (ovs_batches.update(&thread, none))
+		count_loss(ctx->probe, LOSS_UNTRACKED);
 	return ovs_batches.lookup(&thread);
 }
 
@@ -500,7 +523,7 @@ static __always_inline struct ovs_received *ovs_received(struct ovs_batch *batch
 static __always_inline u32 user_hook_ovs_recv(struct user_event *event, struct context *ctx)
 {
 	u32 hash = ovs_hash_user(ctx->args->args[2], ctx->args->args[3]), queue_id, at;
-	struct ovs_batch *batch = ovs_this_batch(1);
+	struct ovs_batch *batch = ovs_this_batch(ctx, 1);
 	int waited_for = ovs_arrived(hash, OVS_QUEUED, &queue_id);
 	struct ovs_received *upcall;
 	struct ovs_recv_raw *e;
@@ -556,7 +579,7 @@ static __always_inline u32 ovs_find_upcall(struct ovs_batch *batch, u32 hash)
 static __always_inline u32
 ovs_operate(struct user_event *event, struct context *ctx, enum ovs_operation type, u32 hash)
 {
-	struct ovs_batch *batch = ovs_this_batch(0);
+	struct ovs_batch *batch = ovs_this_batch(ctx, 0);
 	struct ovs_operation_raw *e;
 	struct ovs_received *upcall;
 	u32 at, found;
@@ -581,7 +604,7 @@ ovs_operate(struct user_event *event, struct context *ctx, enum ovs_operation ty
 	if (upcall->skip)
 		return 0;
 	if (type == OVS_EXECUTE)
-		ovs_wait(hash, OVS_RETURNING, upcall->queue_id, ctx->timestamp);
+		ovs_wait(ctx, hash, OVS_RETURNING, upcall->queue_id, ctx->timestamp);
 	e = user_section(event, SECTION_OVS_OPERATION);
 	e->batch_ts = batch->leader;
 	e->queue_id = upcall->queue_id;

@@ -15,7 +15,15 @@ import msgspec
 import pytest
 
 from retis_py.collectors.base import Unavailable
-from retis_py.collectors.ovs import Ovs, OvsDetraceSection, OvsFlowLookup, OvsSection, ufid_text
+from retis_py.collectors.ovs import (
+    Ovs,
+    OvsDetraceSection,
+    OvsFlowLookup,
+    OvsSection,
+    calls,
+    possible_cpus,
+    ufid_text,
+)
 from retis_py.collectors.ovs_queue import jhash, queue_id
 from retis_py.errors import MalformedEvent, RetisError
 from retis_py.events.section import PLAIN, Style
@@ -322,3 +330,10 @@ def test_probes_of_the_stand_in_are_those_we_want() -> None:
     source = (Path(__file__).parents[1] / "support" / "vswitchd.c").read_text()
     in_source = {f"{a}:{b}" for a, b in re.findall(r"DTRACE_PROBE\d?\((\w+), (\w+)", source)}
     assert set(Ovs.user_probes) < in_source
+
+
+def test_tables_have_room_for_each_cpu_the_kernel_may_have(tmp_path: Path) -> None:
+    for listed, cpus in (("0", 1), ("0-3", 4), ("0,2-15", 16)):
+        (tmp_path / "possible").write_text(f"{listed}\n")
+        assert possible_cpus(tmp_path / "possible") == cpus
+    assert calls(64) - 64 * 128 >= 1024

@@ -127,6 +127,7 @@ MACROS = {
     "NF_CT_EXT_LABELS": 7,
     **{f"OVS_{name}": number for number, name in enumerate(("OUTPUT", "RECIRC", "CT", "DROP"))},
     "OVS_ARG_MASK_HIT": 3,
+    "OVS_CALLS": 64,
     "OVS_ARG_CACHE_HIT": 4,
     "NFT_VERDICTS": 1023,
 }

@@ -6,17 +6,19 @@ import struct
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from retis_py.collectors import COLLECTORS, Event
-from retis_py.collectors.ovs import Ovs
+from retis_py.collectors.ovs import Ovs, calls, possible_cpus
 from retis_py.collectors.ovs_queue import queue_id
 from retis_py.collectors.parts import PARTS
 from retis_py.errors import KernelError
 from retis_py.events.core import UserspaceSection
 from retis_py.events.wire import Decoder
 from retis_py.kernel.compose import Run, compose, kernel_macros, kernel_types
+from retis_py.kernel.losses import CAUSES
 from retis_py.kernel.plan import plan_user
 from retis_py.kernel.session import Session
 from retis_py.kernel.system import System
@@ -34,13 +36,17 @@ struct ovs_conntrack_info { struct { u16 id; } zone; u8 commit, force; u16 famil
 struct nlattr { u16 nla_len, nla_type; };
 """
 MACROS = {"OVS_TRACK": 1, "HAVE_OVS_NAT": 0, "HAVE_OVS_CACHE_HIT": 0, "OVS_ARG_MASK_HIT": 3}
+MACROS["OVS_CALLS"] = calls(possible_cpus())
 MACROS |= {f"OVS_{name}": number for number, name in enumerate(("OUTPUT", "RECIRC", "CT", "DROP"))}
+
+EPOCH = 30_000_000_000  # ns: bpf/collectors/ovs.bpf.c, OVS_EPOCH
 
 
 class Handlers:
     """A run with nothing but the USDT probes of *stand_in*."""
 
-    def __init__(self, stand_in: StandIn, pages: int = 16) -> None:
+    def __init__(self, stand_in: StandIn, pages: int = 16, edit: Callable[[str], str] = str) -> None:
+        """*edit* changes the text of the run."""
         self.stand_in = stand_in
         ovs = Ovs()
         ovs._defines = MACROS
@@ -62,19 +68,19 @@ class Handlers:
             usdt=self.process.text(),
         )
         self.raws: list[bytes] = []
-        self.session = Session(compose(run), self.raws.append, pages)
+        self.session = Session(edit(compose(run)), self.raws.append, pages)
         for number, entry in enumerate(planned):
             self.session.attach_usdt(entry.shape.function(number), number, self.process)
         probes = [UserspaceSection("usdt", e.probe.symbol, 0, self.process.path, 0, 0) for e in planned]
         self.decoder = Decoder(Event, PARTS, ovs.maker, probes)
         self.session.enable(True)
 
-    def queued(self, packet: bytes, times: int = 1) -> None:
+    def queued(self, packet: bytes, times: int = 1, epochs_ago: int = 0) -> None:
         """The kernel half has seen *packet* queued."""
         table = self.session.table("ovs_waiting")
-        key = table.Key(queue_id(packet), 0)
+        key = table.Key(queue_id(packet), 0, time.clock_gettime_ns(time.CLOCK_MONOTONIC) // EPOCH - epochs_ago)
         count = table[key].count if key in table else 0
-        table[key] = table.Leaf(time.clock_gettime_ns(time.CLOCK_MONOTONIC), count + times, queue_id(packet))
+        table[key] = table.Leaf(count + times, queue_id(packet))
 
     def returning(self) -> dict[int, int]:
         """Hash of each packet waited for on its way back, and the queue id it belongs to."""
@@ -134,6 +140,69 @@ def test_thread_that_preempts_another_in_the_same_probe_leaves_its_event_alone(t
         **{queue_id(packet): low // 64 for packet in packets[0]},
         **{queue_id(packet): 1 for packet in packets[1]},
     }
+
+
+def test_equal_packets_of_two_cpus_at_the_same_moment_are_both_waited_for(tmp_path):
+    count = 10_000
+    packets = [struct.pack("<I60x", number) for number in range(count)]
+    with StandIn(build(tmp_path), "together", count) as stand_in:
+        handlers = Handlers(stand_in, pages=4096)
+        for one in packets:
+            handlers.queued(one, 2)
+        stand_in.say("go")
+        events = Counter((getattr(event.ovs, "op_type", "recv"), event.ovs.queue_id) for event in handlers.events())
+        losses = list(handlers.session.losses())
+        waited_for = Counter(dict.fromkeys(handlers.returning(), 0))
+        for key, leaf in handlers.session.table("ovs_waiting").items():
+            if key.stage == 1:
+                waited_for[key.hash] += leaf.count
+        handlers.close()
+    assert not losses
+    numbers = list(map(queue_id, packets))
+    assert events == {(kind, number): 2 for number in numbers for kind in ("recv", "exec")}
+    assert waited_for == dict.fromkeys(numbers, 2)
+
+
+def test_packet_that_cannot_be_waited_for_is_a_loss(tmp_path):
+    """Here the table has one place, and evicts nothing."""
+
+    def edit(text: str) -> str:
+        whole = 'BPF_TABLE("lru_hash", struct ovs_place, struct ovs_waiting, ovs_waiting, 65536)'
+        assert whole in text
+        return text.replace(whole, whole.replace("lru_hash", "hash").replace("65536", "1"))
+
+    with StandIn(build(tmp_path), "script", 1) as stand_in:
+        handlers = Handlers(stand_in, edit=edit)
+        data = packet(1)
+        handlers.queued(data)  # takes the only place
+        stand_in.recv(0, data)
+        stand_in.execute(0, data)
+        assert [kind for kind, *_ in handlers.told()] == ["recv", "exec"]
+        losses = [(*divmod(index, len(CAUSES)), count) for index, _cpu, count in handlers.session.losses()]
+        handlers.close()
+    executes = list(Ovs.user_probes).index("dpif_netlink_operate__:op_flow_execute")
+    assert losses == [(executes, CAUSES.index("tracking map full"), 1)]
+
+
+def test_threads_that_ended_leave_room_for_others(handlers):
+    table = handlers.session.table("ovs_batches")
+    for thread in range(calls(possible_cpus())):
+        table[table.Key(1 << 24 | thread)] = table.Leaf()
+    data = packet(700)
+    handlers.queued(data)
+    handlers.stand_in.recv(1, data)
+    assert handlers.told() == [("recv", queue_id(data), 0)]
+    assert not list(handlers.session.losses())
+
+
+def test_packet_is_waited_for_through_the_next_epoch(handlers):
+    for epochs_ago in range(4):
+        data = packet(800 + epochs_ago)
+        handlers.queued(data, epochs_ago=epochs_ago)
+        handlers.stand_in.recv(0, data)
+    # an epoch may have ended meanwhile, at most one
+    numbers = [number for _, number, _ in handlers.told()]
+    assert numbers in ([queue_id(packet(800)), queue_id(packet(801))], [queue_id(packet(800))])
 
 
 def test_operation_on_a_batch_begun_before_collection_is_nobodys(handlers):

@@ -11,6 +11,9 @@
  *       at a line of input, two threads on one CPU have the probe of a reception: the first LOW times, and the second,
  *       which preempts it, HIGH times. Packets are of 64 bytes: number of the thread, then that of the packet, which the
  *       first counts up to 64 only
+ *   ovs-vswitchd together COUNT
+ *       at a line of input, two threads on two CPUs receive, at the same moment, a packet each, and then execute it;
+ *       COUNT times. The two packets are the same: 64 bytes, the first four of which are their number
  *
  * Says "ready" when it is, and ends with its standard input.
  */
@@ -185,7 +188,39 @@ static void *preempt(void *number)
 	return NULL;
 }
 
-static void preempted(void)
+/* ---- together ---- */
+
+static int times, here;
+
+/* Both threads leave it at the same moment: the *number*-th meeting of theirs. */
+static void meet(int number)
+{
+	__atomic_add_fetch(&here, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&here, __ATOMIC_SEQ_CST) < 2 * number)
+		;
+}
+
+static void *together(void *number)
+{
+	uint32_t packet[16] = {};
+	struct upcall upcall = { .data = packet, .size = sizeof(packet), .key = (void *)packet, .key_len = 168 };
+	cpu_set_t cpu;
+	int i;
+
+	CPU_ZERO(&cpu);
+	CPU_SET((long)number, &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	for (i = 0; i < times; i++) {
+		packet[0] = i;
+		meet(2 * i + 1);
+		probe_recv(&upcall);
+		meet(2 * i + 2);
+		probe_execute(packet, sizeof(packet));
+	}
+	return NULL;
+}
+
+static void both(void *(*work)(void *))
 {
 	pthread_t threads[2];
 	char *line = NULL;
@@ -193,8 +228,9 @@ static void preempted(void)
 
 	puts("ready");
 	while (getline(&line, &room, stdin) > 0) {
-		start(&threads[0], preempt, 0);
-		start(&threads[1], preempt, 1);
+		here = 0;
+		start(&threads[0], work, 0);
+		start(&threads[1], work, 1);
 		pthread_join(threads[0], NULL);
 		pthread_join(threads[1], NULL);
 		puts("done");
@@ -430,7 +466,10 @@ int main(int argc, char **argv)
 	} else if (argc == 4 && !strcmp(argv[1], "preempt")) {
 		hits[0] = atoi(argv[2]);
 		hits[1] = atoi(argv[3]);
-		preempted();
+		both(preempt);
+	} else if (argc == 3 && !strcmp(argv[1], "together")) {
+		times = atoi(argv[2]);
+		both(together);
 	} else if (argc == 7 && !strcmp(argv[1], "datapath")) {
 		batch_size = atoi(argv[3]);
 		set_flags(argv[4]);
