@@ -203,7 +203,8 @@ class Ovs(Collector):
 
     def _connect(self, rate: int) -> FlowEnricher:
         try:
-            enricher = FlowEnricher(Unixctl(find_socket("ovs-vswitchd", self._pid)), rate)
+            socket = find_socket("ovs-vswitchd", self._pid)
+            enricher = FlowEnricher(Unixctl(socket), rate, lambda: find_socket("ovs-vswitchd"))
             enricher.connect()
         except UnixctlError as error:
             raise RetisError(f"Failed to connect to OVS via unixctl: {error}", error.hint) from None

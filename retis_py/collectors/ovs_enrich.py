@@ -2,6 +2,8 @@
 
 The path of events only leaves a note of a flow it has not seen lately; a thread asks, so many times a second, and its
 answers become events of their own, which ``retis sort`` puts with the look-ups.
+
+ovs-vswitchd may be restarted meanwhile. The name of its socket holds its process id, so the socket is then looked for.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from retis_py.collectors.ovs_events import OvsDetraceSection, ufid_text
-from retis_py.collectors.unixctl import Unixctl, UnixctlError
+from retis_py.collectors.unixctl import Unixctl, UnixctlError, UnixctlGone
 
 __all__ = ["FlowEnricher"]
 
@@ -28,6 +32,8 @@ _MEMORY = 10.0
 _GET_FLOW, _DETRACE = "dpctl/get-flow", "ofproto/detrace"
 #: lib/dpif.h, PMD_ID_NULL: a flow of the kernel is of no thread
 _NO_PMD = "pmd=2147483647"
+#: seconds between two looks for an ovs-vswitchd that is gone
+_LOOK = 1.0
 #: ofproto/detrace does not know the flow yet, or any more
 _UNKNOWN = "Cache was not found"
 
@@ -40,13 +46,15 @@ class _Note(NamedTuple):
 
 
 class FlowEnricher:
-    """Asks *control* at most *rate* times a second."""
+    """Asks *control* at most *rate* times a second; *find* says where its socket is after a restart."""
 
-    def __init__(self, control: Unixctl, rate: int) -> None:
+    def __init__(self, control: Unixctl, rate: int, find: Callable[[], Path] | None = None) -> None:
         self._control, self._interval = control, 1.0 / rate
+        self._find = find or (lambda: control.path)
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = False
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        #: nobody is at the socket; that has been told
+        self._gone = self._told = False
         #: no room for further notes: read without the lock
         self._full = False
         self._notes: OrderedDict[_Ufid, _Note] = OrderedDict()
@@ -56,7 +64,7 @@ class FlowEnricher:
         self._swept = time.monotonic()
         self._answers: list[tuple[int, OvsDetraceSection]] = []
         self._thread: threading.Thread | None = None
-        self._detrace = False
+        self._detrace = True
         self.dropped = self.failed = self.expired = self.requests = 0
 
     def connect(self) -> None:
@@ -64,8 +72,8 @@ class FlowEnricher:
         commands = {line.split()[0] for line in self._control.call("list-commands").splitlines() if line.strip()}
         if _GET_FLOW not in commands:
             raise UnixctlError(f"{self._control.path} does not know {_GET_FLOW}")
-        self._detrace = _DETRACE in commands
-        if not self._detrace:
+        before, self._detrace = self._detrace, _DETRACE in commands
+        if before and not self._detrace:
             _log.warning("ovs-vswitchd has no %s: flows get their datapath flow, but no OpenFlow rules", _DETRACE)
 
     def start(self) -> None:
@@ -104,7 +112,7 @@ class FlowEnricher:
         """Ask no more, and tell what was not answered."""
         if self._thread is None:
             return
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         self._thread.join()
         self._thread = None
@@ -120,13 +128,28 @@ class FlowEnricher:
             _log.info("%d unsent flow enrichment request(s)", len(self._notes))
 
     def _run(self) -> None:
-        while not self._stopping:
-            noted = self._next()
-            if noted is None:
+        while not self._stopping.is_set():
+            if self._gone and not self._returned():
+                self._stopping.wait(_LOOK)
+            elif (noted := self._next()) is None:
                 self._wake.wait(1.0)
                 self._wake.clear()
             else:
                 self._enrich(*noted)
+
+    def _returned(self) -> bool:
+        """Is ovs-vswitchd there again, or another one in its place?"""
+        try:
+            self._control.path = self._find()
+            self.connect()
+        except UnixctlError as error:
+            if not self._told:
+                _log.warning("ovs-vswitchd is gone: flows are not enriched until it is back (%s)", error)
+            self._told = True
+            return False
+        _log.info("flow enrichment: asking %s from now on", self._control.path)
+        self._gone = self._told = False
+        return True
 
     def _next(self) -> tuple[_Ufid, _Note] | None:
         now = time.monotonic()
@@ -147,10 +170,13 @@ class FlowEnricher:
         try:
             dpflow = self._ask(_GET_FLOW, text).strip()
             rules: list[str] = []
-            if self._detrace and not self._stopping:
+            if self._detrace and not self._stopping.is_set():
                 answer = self._ask(_DETRACE, text, _NO_PMD)
                 rules = [line.strip() for line in answer.splitlines() if line.strip()]
             known = bool(dpflow) and (bool(rules) or not self._detrace) and not any(_UNKNOWN in rule for rule in rules)
+        except UnixctlGone as error:
+            _log.debug("flow enrichment: %s", error)
+            self._gone, known = True, False
         except UnixctlError as error:
             known = _UNKNOWN not in str(error)
             if known:
@@ -175,5 +201,4 @@ class FlowEnricher:
             return self._control.call(method, *parameters)
         finally:
             end = began + self._interval
-            while not self._stopping and (left := end - time.monotonic()) > 0:
-                time.sleep(min(left, 0.1))
+            self._stopping.wait(max(0.0, end - time.monotonic()))

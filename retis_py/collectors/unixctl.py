@@ -15,7 +15,7 @@ from typing import Any
 
 from retis_py.errors import RetisError
 
-__all__ = ["Unixctl", "UnixctlError", "find_socket"]
+__all__ = ["Unixctl", "UnixctlError", "UnixctlGone", "find_socket"]
 
 #: bytes of the longest answer taken
 _LONGEST = 1 << 22
@@ -25,17 +25,29 @@ class UnixctlError(RetisError):
     """No answer, or an answer that says so."""
 
 
+class UnixctlGone(UnixctlError):
+    """Nobody is at the socket, or not any more."""
+
+
 def run_directories() -> list[Path]:
     """Where the sockets may be: see ovs-ctl(8) for OVS_RUNDIR."""
     named = os.environ.get("OVS_RUNDIR")
     return [Path(named)] if named else [Path("/run/openvswitch"), Path("/var/run/openvswitch")]
 
 
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def find_socket(daemon: str, pid: int | None = None) -> Path:
     """The control socket of *daemon*, with process id *pid* if that is known."""
     directories = run_directories()
     for directory in directories:
-        for path in sorted(directory.glob(f"{daemon}.{pid or '*'}.ctl")):
+        # the newest first: an old one may be left over, and its number be that of another process by now
+        for path in sorted(directory.glob(f"{daemon}.{pid or '*'}.ctl"), key=_time, reverse=True):
             number = path.name[len(daemon) + 1 : -len(".ctl")]
             if number.isdigit() and Path(f"/proc/{number}").exists():
                 return path
@@ -69,6 +81,9 @@ class Unixctl:
         except socket.timeout:
             self.close()
             raise UnixctlError(f"{method}: no answer within {self._timeout * 1000:.0f} ms") from None
+        except (FileNotFoundError, ConnectionError) as error:
+            self.close()
+            raise UnixctlGone(f"{method}: {self.path}: {error.strerror}") from None
         except OSError as error:
             self.close()
             raise UnixctlError(f"{method}: {self.path}: {error.strerror or error}") from None
@@ -93,7 +108,7 @@ class Unixctl:
             connection.settimeout(left)
             piece = connection.recv(1 << 16)
             if not piece:
-                raise UnixctlError(f"{self.path}: connection closed")
+                raise UnixctlGone(f"{self.path}: connection closed")
             data += piece
             if len(data) > _LONGEST:
                 raise UnixctlError(f"{self.path}: an answer of more than {_LONGEST} bytes")

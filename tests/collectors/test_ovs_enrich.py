@@ -19,6 +19,7 @@ from retis_py.collectors.ovs_enrich import FlowEnricher
 from retis_py.collectors.ovs_events import ufid_text
 from retis_py.collectors.unixctl import Unixctl, UnixctlError, find_socket
 from retis_py.errors import RetisError
+from tests.support.collect import retis
 from tests.support.kernels import FakeKernel
 
 Answer = Callable[[str, list[str], int], object]
@@ -32,6 +33,7 @@ class Daemon:
     def __init__(self, path: Path, answer: Answer) -> None:
         self.path, self.answer = path, answer
         self.calls: list[tuple[float, str, list[str]]] = []
+        self._connections: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -41,6 +43,7 @@ class Daemon:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                self._connections.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -61,6 +64,16 @@ class Daemon:
 
     def close(self) -> None:
         self._listener.close()
+
+    def end(self, leave_socket: bool = False) -> None:
+        """As the end of its process does."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        if not leave_socket:
+            self.path.unlink()
 
 
 def good(method: str, parameters: list[str], _id: int) -> object:
@@ -160,6 +173,12 @@ def test_without_detrace_there_are_datapath_flows_only(daemon, caplog) -> None:
     made.stop()
     assert section.dpflow
     assert section.ofpflows == ()
+
+
+def test_rate_of_zero_is_refused() -> None:
+    done = retis("collect", "--ovs-enrich-flows", "--ovs-enrich-rate", 0)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: invalid value for '--ovs-enrich-rate': 0 is not in the range 1<=x")
 
 
 def test_rate_is_not_exceeded(daemon) -> None:
@@ -285,13 +304,61 @@ def test_daemon_that_dies_while_collecting_costs_its_answers_only(daemon, caplog
     caplog.set_level(logging.INFO)
     control = daemon()
     made = enricher(control)
-    control.close()
-    control.path.unlink()
     control.answer = lambda *_: 9.0
     made.note(ufid(1), 1, 1)
-    time.sleep(0.7)
-    made.note(ufid(2), 1, 1)
     time.sleep(0.2)
+    control.end()
+    for number in range(2, 5):
+        made.note(ufid(number), 1, 1)
+    time.sleep(0.5)
     made.stop()
     assert made.take() == []
-    assert made.failed == 2
+    assert caplog.text.count("ovs-vswitchd is gone: flows are not enriched until it is back") == 1
+    assert "4 unsent flow enrichment request(s)" in caplog.text
+    assert not made.failed
+
+
+@pytest.mark.parametrize("leave_socket", [False, True], ids=["stopped", "killed"])
+def test_restarted_daemon_is_found_again(daemon, caplog, tmp_path, monkeypatch, leave_socket) -> None:
+    """Its socket is named after another process; one that was killed leaves the old one behind."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
+    first = daemon()
+    made = FlowEnricher(Unixctl(first.path), 1000, lambda: find_socket("ovs-vswitchd"))
+    made.connect()
+    made.start()
+    for outage in range(2):
+        first.end(leave_socket)
+        made.note(ufid(2 * outage), 1, 1)
+        _wait(lambda outage=outage: caplog.text.count("ovs-vswitchd is gone") == outage + 1)
+        made.note(ufid(2 * outage + 1), 1, 1)
+        second = Daemon(tmp_path / f"ovs-vswitchd.{(os.getppid(), 1)[outage]}.ctl", good)
+        found = answers(made, 2)
+        assert [section.ufid for _, section in found] == [ufid(2 * outage), ufid(2 * outage + 1)]
+        assert f"asking {second.path} from now on" in caplog.text
+        first = second
+    made.stop()
+    first.end()
+    assert not made.failed
+    assert caplog.text.count("ovs-vswitchd is gone") == 2
+
+
+def test_restart_between_two_requests_goes_unnoticed(daemon, caplog) -> None:
+    control = daemon()
+    made = enricher(control)
+    control.end()
+    again = Daemon(control.path, good)
+    made.note(ufid(1), 1, 1)
+    ((_, section),) = answers(made, 1)
+    made.stop()
+    again.close()
+    assert section.dpflow
+    assert not made.failed
+    assert caplog.text == ""
+
+
+def _wait(fact: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.01)
