@@ -347,3 +347,30 @@ def test_end_of_the_process_is_noticed(tmp_path):
         assert process.alive()
     wait_for(lambda: not process.alive(), "end of the process")
     process.close()
+
+
+def test_batch_without_operations_is_set_right_by_the_first_packet_executed(handlers):
+    """docs/collectors/ovs.md: within a second the next batch counts as the same."""
+    a, b, c = (packet(number) for number in (900, 901, 902))
+    for data in (a, b, c):  # nothing comes of a
+        handlers.queued(data)
+        handlers.stand_in.recv(2, data)
+    handlers.told()
+    for data in (b, c):
+        handlers.stand_in.put(2)
+        handlers.stand_in.execute(2, data)
+    numbers = list(map(queue_id, (a, b, c)))
+    expected = [("put", numbers[0], 0), ("exec", numbers[1], 1), ("put", numbers[2], 2), ("exec", numbers[2], 2)]
+    assert handlers.told() == expected
+
+
+def test_batch_with_a_pause_of_more_than_a_second_is_two(handlers):
+    a, b = packet(910), packet(911)
+    for data in (a, b):
+        handlers.queued(data)
+        handlers.stand_in.recv(2, data)
+        time.sleep(1.1 if data is a else 0)
+    assert [place for *_, place in handlers.told()] == [0, 0]
+    handlers.stand_in.put(2)
+    handlers.stand_in.execute(2, a)
+    assert handlers.told() == [("put", queue_id(b), 0), ("exec", queue_id(b), 0)]
