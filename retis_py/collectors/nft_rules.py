@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,11 @@ _log = logging.getLogger(__name__)
 _NFT_PATIENCE = 30.0
 #: seconds between two listings of a namespace for the sake of unknown handles; doubled while they bring nothing new
 _PAUSE, _LONGEST_PAUSE = 1.0, 64.0
-#: seconds an event waits for its rule, and from the beginning of one such wait to the next
-_WAIT, _BETWEEN_WAITS = 0.25, 1.0
+#: seconds an event waits for its rule, and from the beginning of one such wait to the next in times what it took: a
+#: tenth of the time is spent waiting at most
+_WAIT, _BETWEEN_WAITS = 0.25, 10
+#: namespaces that are remembered; the one not asked about for longest is forgotten first
+_REMEMBERED = 256
 #: namespaces listed at the start; others when an event comes from there
 _AT_START = 64
 
@@ -143,6 +147,15 @@ class Namespaces:
             os.close(fd)
 
 
+@dataclass
+class _Listed:
+    """A namespace: its rules, when it may be listed again, and the pause after that."""
+
+    ruleset: Ruleset = field(default_factory=dict)
+    due: float = 0.0
+    pause: float = _PAUSE
+
+
 class RuleTexts:
     """Rules by namespace, table and handle. *nft* is the program that lists them.
 
@@ -151,9 +164,8 @@ class RuleTexts:
 
     def __init__(self, nft: str, namespaces: Namespaces, clock: Callable[[], float] = time.monotonic) -> None:
         self._nft, self._namespaces, self._clock = nft, namespaces, clock
-        self._rulesets: dict[int, Ruleset] = {}
-        #: namespace -> when it may be listed again, and the pause after that
-        self._next: dict[int, tuple[float, float]] = {}
+        #: what is known of namespaces, those asked about last at the end
+        self._listed: dict[int, _Listed] = {}
         self._wanted: set[int] = set()
         self._changed = threading.Condition()
         #: the rulesets there are now are being listed; something is; nothing will be
@@ -188,21 +200,30 @@ class RuleTexts:
             due = self._all or self._ask(net)
             now = self._clock()
             if due and now >= self._no_wait_before:
-                self._no_wait_before = now + _BETWEEN_WAITS
                 self._changed.wait_for(lambda: self._known(net, table, handle) or not self._working, _WAIT)
+                self._no_wait_before = now + _BETWEEN_WAITS * (self._clock() - now)
         return self._known(net, table, handle)
 
     def _known(self, net: int, table: int, handle: int) -> Rule | None:
-        return self._rulesets.get(net, {}).get(table, {}).get(handle)
+        listed = self._listed.get(net)
+        return listed.ruleset.get(table, {}).get(handle) if listed is not None else None
+
+    def _about(self, net: int) -> _Listed:
+        """What is known of *net*, to be changed; with the lock held."""
+        listed = self._listed.pop(net, None) or _Listed()
+        if len(self._listed) >= _REMEMBERED:
+            del self._listed[next(iter(self._listed))]
+        self._listed[net] = listed
+        return listed
 
     def _ask(self, net: int) -> bool:
         """Have *net* listed again, unless it was just now; with the lock held."""
         now = self._clock()
-        due, pause = self._next.get(net, (0.0, _PAUSE))
-        if now < due or self._stopping:
+        listed = self._about(net)
+        if now < listed.due or self._stopping:
             return False
         # shortened again by a listing that brings something new
-        self._next[net] = (now + pause, min(2 * pause, _LONGEST_PAUSE))
+        listed.due, listed.pause = now + listed.pause, min(2 * listed.pause, _LONGEST_PAUSE)
         self._wanted.add(net)
         self._working = True
         self._changed.notify_all()
@@ -226,22 +247,21 @@ class RuleTexts:
     def _list(self, wanted: set[int] | None) -> None:
         """List the rulesets of the namespaces *wanted*, None for those there are."""
         left = None if wanted is None else set(wanted)
-        listed = 0
+        count = 0
         for path in self._namespaces.paths():
-            if self._stopping or left == set() or (left is None and listed == _AT_START):
+            if self._stopping or left == set() or (left is None and count == _AT_START):
                 return
             net = self._namespaces.enter(path)
             if net is None or (left is not None and net not in left):
                 continue
             if left is not None:
                 left.remove(net)
-            listed += 1
+            count += 1
             ruleset = parse_ruleset(self._run())
             with self._changed:
-                if ruleset != self._rulesets.get(net, {}):
-                    due, _ = self._next.get(net, (0.0, _PAUSE))
-                    self._next[net] = (due, _PAUSE)
-                    self._rulesets[net] = ruleset
+                listed = self._about(net)
+                if ruleset != listed.ruleset:
+                    listed.pause, listed.ruleset = _PAUSE, ruleset
                     self._changed.notify_all()
 
     def _run(self) -> str:

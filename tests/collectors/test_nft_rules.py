@@ -179,6 +179,39 @@ def test_slow_nft_holds_events_up_for_a_quarter_of_a_second_at_most(texts) -> No
     assert known.listings == [1]
 
 
+def test_waiting_takes_a_tenth_of_the_time_at_most(texts) -> None:
+    """On a host where namespaces come and go, each event comes from a new one, and each listing is slow."""
+    now, waits = [0.0], []
+    known = texts(clock=lambda: now[0])
+    known.stop()  # so that no listing ends
+
+    def wait_for(fact, patience):
+        waits.append(now[0])
+        now[0] += patience
+        return fact()
+
+    known._stopping, known._changed.wait_for = False, wait_for
+    for net in range(1, 10_001):
+        known.find(net, 1, 7)
+        now[0] += 0.01
+    assert len(waits) * 0.25 <= now[0] / 10 + 0.25
+    assert min(later - earlier for earlier, later in zip(waits, waits[1:])) >= 2.5
+    assert len(waits) > 30
+
+
+def test_namespaces_that_come_and_go_are_forgotten_the_oldest_first(texts) -> None:
+    now = [0.0]
+    known = texts(2000, rulesets={net: [7] for net in range(1, 2001)}, clock=lambda: now[0])
+    for net in range(1, 1001):
+        assert known.find(net, 1, 7) == RULE
+        assert known.find(1, 1, 7) == RULE
+        assert len(known._listed) <= 256
+    assert known._known(500, 1, 7) is None
+    assert known._known(1000, 1, 7) == RULE
+    # what was forgotten is found out again at once
+    assert known.find(500, 1, 7) == RULE
+
+
 def test_stop_does_not_wait_for_nft(tmp_path: Path) -> None:
     nft = tmp_path / "nft"
     nft.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -246,7 +279,8 @@ def find(texts: RuleTexts, net: int, handle: int) -> Rule | None:
     """A rule of the only table of a namespace."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        for table in texts._rulesets.get(net) or {0: {}}:
+        listed = texts._listed.get(net)
+        for table in (listed.ruleset if listed else None) or {0: {}}:
             if rule := texts.find(net, table, handle):
                 return rule
         time.sleep(0.01)
