@@ -58,9 +58,8 @@ class TraceRule:
 
     def clean_up(self) -> None:
         """Remove what a run that was killed has left behind: it had consent to add, and so to remove."""
-        if self._mark.exists():
-            gone = self._lock() and self._delete_leftover()
-            self._unlock(remove=gone)
+        if self._mark.exists() and self._lock(share=False):
+            self._unlock(remove=self._delete_leftover())
 
     def install(self) -> None:
         """Add the rule. Raises KernelError if that fails; nothing is left then."""
@@ -150,8 +149,11 @@ class TraceRule:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         return said[0] if said else f"{self._nft} ended with exit status {done.returncode}"
 
-    def _lock(self) -> bool:
-        """Open the mark and lock it; True if nobody else has it."""
+    def _lock(self, share: bool = True) -> bool:
+        """Open the mark and lock it; True if nobody else has it. If somebody has, *share* it or leave it alone.
+
+        Whoever shares it for a moment only may be seen by the last user that leaves, which then leaves the rule, too.
+        """
         while True:
             try:
                 fd = os.open(self._mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -162,6 +164,9 @@ class TraceRule:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                if not share:
+                    os.close(fd)
+                    return False
                 alone = False
                 fcntl.flock(fd, fcntl.LOCK_SH)
             try:

@@ -167,6 +167,25 @@ def test_nft_that_cannot_run_is_told(tmp_path: Path, script: str | None, why: st
         TraceRule(str(tmp_path / "nft"), tmp_path).install()
 
 
+def test_run_that_looks_for_leftovers_does_not_keep_the_last_user_from_removing_its_rule(
+    nft: FakeNft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, close, removed = nft.rule(), os.close, []
+    user.install()
+
+    def remove_first(fd: int) -> None:
+        if not removed:
+            removed.append(fd)
+            user.remove()
+        close(fd)
+
+    # the moment before the other one gives up whatever it has locked
+    monkeypatch.setattr("retis_py.collectors.nft_trace.os.close", remove_first)
+    nft.rule().clean_up()
+    assert removed
+    assert (nft.tables, nft.marks) == ([], [])
+
+
 def test_rule_that_cannot_be_removed_is_told_with_the_command_that_does_it(
     nft: FakeNft, caplog: pytest.LogCaptureFixture
 ) -> None:
