@@ -20,16 +20,18 @@ SOURCE = HERE.parents[2] / "shared" / "data" / "test_events_packets.json"
 def main(source: Path) -> int:
     """Run them all; the number of those that failed."""
     failed = 0
-    for name in ("bench_events.py", "bench_process.py", "bench_collect.py", "bench_ovs.py", "bench_hit.py"):
+    event_files, as_root = ("bench_events.py", "bench_process.py"), ("bench_nft.py", "bench_hit.py")
+    for name in (*event_files, "bench_collect.py", "bench_ovs.py", *as_root):
         print(f"\n{name}", flush=True)
-        arguments = ["--source", str(source)] if name in ("bench_events.py", "bench_process.py") else []
+        arguments = ["--source", str(source)] if name in event_files else []
         if arguments and not source.exists():
             print(f"skipped: {source} is not there")
             continue
-        if name == "bench_hit.py" and os.geteuid() != 0:
+        if name in as_root and os.geteuid() != 0:
             print("skipped: needs root")
             continue
-        failed += subprocess.run([sys.executable, str(HERE / name), *arguments]).returncode != 0
+        prefix = ["unshare", "-n"] if name == "bench_nft.py" else []
+        failed += subprocess.run([*prefix, sys.executable, str(HERE / name), *arguments]).returncode != 0
     return failed
 
 
