@@ -107,19 +107,17 @@ static __always_inline u32 ovs_hash(const u32 *words)
 	return c;
 }
 
-/* The hash of the first bytes of *skb*'s linear data, *len* of which user space gets. */
-static __always_inline u32 ovs_hash_skb(struct sk_buff *skb, u32 len)
+/* The first bytes of *skb*'s linear data, *len* of which user space gets. */
+static __always_inline void ovs_read_skb(u32 *words, struct sk_buff *skb, u32 len)
 {
-	u32 words[OVS_WORDS] = {};
 	u64 size = READ(skb->len) - READ(skb->data_len);
 
 	if (size > len)
 		size = len;
 	OPAQUE(size);
-	if (size > sizeof(words))
-		size = sizeof(words);
+	if (size > OVS_HASHED)
+		size = OVS_HASHED;
 	bpf_probe_read_kernel(words, size, READ(skb->data));
-	return ovs_hash(words);
 }
 
 static __always_inline void
@@ -140,8 +138,8 @@ ovs_wait(struct context *ctx, u32 hash, enum ovs_stage stage, u32 queue_id, u64 
 	lock_xadd(&found->count, 1);
 }
 
-/* Ends the wait for a packet; 0 if nobody waits for it. */
-static __always_inline int ovs_arrived(u32 hash, enum ovs_stage stage, u32 *queue_id)
+/* Ends the wait for a packet by its hash; 0 if nobody waits for it. */
+static __always_inline int ovs_found(u32 hash, enum ovs_stage stage, u32 *queue_id)
 {
 	struct ovs_place place = { hash, stage, bpf_ktime_get_ns() / OVS_EPOCH };
 	struct ovs_waiting *found = ovs_waiting.lookup(&place);
@@ -155,6 +153,24 @@ static __always_inline int ovs_arrived(u32 hash, enum ovs_stage stage, u32 *queu
 	lock_xadd(&found->count, -1);
 	*queue_id = found->queue_id;
 	return 1;
+}
+
+/* Is a packet, with *words* as its first bytes, one that was queued? Of a segment, only the headers may have been
+ * linear, and known, then: its payload was in pages. */
+static __always_inline int ovs_was_queued(u32 *words, u32 *queue_id)
+{
+#define OVS_CUT(size)                                                          \
+	__builtin_memset((u8 *)words + (size), 0, OVS_HASHED - (size));        \
+	if (ovs_found(ovs_hash(words), OVS_QUEUED, queue_id))                  \
+		return 1
+	OVS_CUT(OVS_HASHED);
+	OVS_CUT(ETH_HLEN + 40 + 8);		/* IPv6, UDP */
+	OVS_CUT(ETH_HLEN + 4 + 20 + 20);	/* VLAN, IPv4, TCP */
+	OVS_CUT(ETH_HLEN + 20 + 20);		/* IPv4, TCP */
+	OVS_CUT(ETH_HLEN + 4 + 20 + 8);		/* VLAN, IPv4, UDP */
+	OVS_CUT(ETH_HLEN + 20 + 8);		/* IPv4, UDP */
+#undef OVS_CUT
+	return 0;
 }
 
 /* tp:openvswitch:ovs_dp_upcall: before the filter decides whether this one is reported */
@@ -205,12 +221,14 @@ static __always_inline int ovs_packet_copied(struct context *ctx)
 	struct pt_regs *regs = ctx->bpf;
 	u64 task = bpf_get_current_task();
 	struct ovs_upcall *upcall = ovs_upcalls.lookup(&task);
+	u32 words[OVS_WORDS] = {};
 	u64 now;
 
 	if (!upcall)
 		return 0;
 	now = bpf_ktime_get_ns();
-	upcall->queue_id = ovs_hash_skb((void *)PT_REGS_PARM2(regs), PT_REGS_PARM3(regs));
+	ovs_read_skb(words, (void *)PT_REGS_PARM2(regs), PT_REGS_PARM3(regs));
+	upcall->queue_id = ovs_hash(words);
 	upcall->queued = now;
 	ovs_wait(ctx, upcall->queue_id, OVS_QUEUED, upcall->queue_id, now);
 	return 0;
@@ -249,7 +267,7 @@ static __always_inline int hook_ovs_enqueue(struct scratch *s, struct context *c
 	e->cmd = READ(info->cmd);
 	__builtin_memset(e->_pad, 0, sizeof(e->_pad));
 	if (upcall->queued && e->ret)	/* not queued after all */
-		ovs_arrived(upcall->queue_id, OVS_QUEUED, &queue_id);
+		ovs_found(upcall->queue_id, OVS_QUEUED, &queue_id);
 	upcall->queued = 0;
 	return 0;
 }
@@ -284,9 +302,10 @@ static __always_inline int hook_ovs_return(struct scratch *s, struct context *ct
  * waited for matches by that; it had to pass the filter on its way up. */
 static __always_inline int ovs_packet_injected(struct context *ctx)
 {
-	u32 hash = ovs_hash_skb(ctx->skb, OVS_HASHED), queue_id;
+	u32 words[OVS_WORDS] = {}, queue_id;
 
-	if (ovs_arrived(hash, OVS_RETURNING, &queue_id) || ovs_arrived(hash, OVS_QUEUED, &queue_id)) {
+	ovs_read_skb(words, ctx->skb, OVS_HASHED);
+	if (ovs_found(ovs_hash(words), OVS_RETURNING, &queue_id) || ovs_was_queued(words, &queue_id)) {
 		ctx->ovs_queue_id = queue_id;
 		ctx->ovs_command = ctx->matched = 1;
 	}
@@ -477,7 +496,8 @@ struct ovs_batch {
 	u32 operating;			/* all have been received */
 	u32 pad;
 	struct ovs_received {
-		u32 queue_id;
+		u32 hash;
+		u32 queue_id;		/* the same, but for segments */
 		u16 skip;		/* nobody waits for it: it did not match the filter */
 		u16 done;		/* its operations so far, as bits */
 	} upcalls[OVS_BATCH];
@@ -485,15 +505,12 @@ struct ovs_batch {
 BPF_TABLE("lru_hash", u32, struct ovs_batch, ovs_batches, OVS_CALLS);	/* by thread */
 BPF_ARRAY(ovs_no_batch, struct ovs_batch, 1);
 
-static __always_inline u32 ovs_hash_user(u64 data, u64 size)
+static __always_inline void ovs_read_user(u32 *words, u64 data, u64 size)
 {
-	u32 words[OVS_WORDS] = {};
-
 	OPAQUE(size);
-	if (size > sizeof(words))
-		size = sizeof(words);
+	if (size > OVS_HASHED)
+		size = OVS_HASHED;
 	bpf_probe_read_user(words, size, (void *)data);
-	return ovs_hash(words);
 }
 
 static __always_inline struct ovs_batch *ovs_this_batch(struct context *ctx, int begin)
@@ -522,12 +539,15 @@ static __always_inline struct ovs_received *ovs_received(struct ovs_batch *batch
 /* dpif_recv:recv_upcall(name, type, packet, size, key, key size) */
 static __always_inline u32 user_hook_ovs_recv(struct user_event *event, struct context *ctx)
 {
-	u32 hash = ovs_hash_user(ctx->args->args[2], ctx->args->args[3]), queue_id, at;
 	struct ovs_batch *batch = ovs_this_batch(ctx, 1);
-	int waited_for = ovs_arrived(hash, OVS_QUEUED, &queue_id);
+	u32 words[OVS_WORDS] = {}, hash, queue_id, at;
 	struct ovs_received *upcall;
 	struct ovs_recv_raw *e;
+	int waited_for;
 
+	ovs_read_user(words, ctx->args->args[2], ctx->args->args[3]);
+	hash = queue_id = ovs_hash(words);
+	waited_for = ovs_was_queued(words, &queue_id);
 	if (!batch)
 		return 0;
 	if (batch->operating || batch->count >= OVS_BATCH || ctx->timestamp - batch->last > OVS_BATCH_TIME)
@@ -538,7 +558,8 @@ static __always_inline u32 user_hook_ovs_recv(struct user_event *event, struct c
 	upcall = ovs_received(batch, at);
 	if (!upcall)
 		return 0;
-	upcall->queue_id = hash;
+	upcall->hash = hash;
+	upcall->queue_id = queue_id;
 	upcall->skip = !waited_for;
 	upcall->done = 0;
 	batch->count = at + 1;
@@ -549,7 +570,7 @@ static __always_inline u32 user_hook_ovs_recv(struct user_event *event, struct c
 	e->key_size = ctx->args->args[5];
 	e->batch_ts = batch->leader;
 	e->pkt_size = ctx->args->args[3];
-	e->queue_id = hash;
+	e->queue_id = queue_id;
 	e->type = ctx->args->args[1];
 	e->batch_idx = at;
 	__builtin_memset(e->_pad, 0, sizeof(e->_pad));
@@ -566,7 +587,7 @@ static __always_inline u32 ovs_find_upcall(struct ovs_batch *batch, u32 hash)
 		upcall = ovs_received(batch, at);
 		if (!upcall || at >= batch->count)
 			break;
-		if (upcall->queue_id != hash)
+		if (upcall->hash != hash)
 			continue;
 		found = at;
 		if (!(upcall->done & 1 << OVS_EXECUTE))
@@ -623,8 +644,9 @@ static __always_inline u32 user_hook_ovs_put(struct user_event *event, struct co
 /* dpif_netlink_operate__:op_flow_execute(dpif, execute, packet, size, request) */
 static __always_inline u32 user_hook_ovs_execute(struct user_event *event, struct context *ctx)
 {
-	u32 hash = ovs_hash_user(ctx->args->args[2], ctx->args->args[3]);
+	u32 words[OVS_WORDS] = {};
 
-	return ovs_operate(event, ctx, OVS_EXECUTE, hash);
+	ovs_read_user(words, ctx->args->args[2], ctx->args->args[3]);
+	return ovs_operate(event, ctx, OVS_EXECUTE, ovs_hash(words));
 }
 #endif

@@ -312,7 +312,7 @@ def test_hash_is_the_kernels(data: bytes, initval: int, expected: int) -> None:
 def test_queue_id_is_that_of_the_bpf_side(tmp_path: Path) -> None:
     """The C of bpf/collectors/ovs.bpf.c, compiled here."""
     text = (bpf_dir() / "collectors/ovs.bpf.c").read_text()
-    start, end = text.index("#define OVS_ROL"), text.index("/* The hash of the first bytes")
+    start, end = text.index("#define OVS_ROL"), text.index("/* The first bytes of *skb*")
     enums = "enum { OVS_HASHED = 64 }; enum { OVS_WORDS = OVS_HASHED / 4 };"
     source = tmp_path / "hash.c"
     source.write_text(

@@ -306,6 +306,20 @@ def test_short_packet_is_padded_with_zeros(handlers):
     assert queue_id(data) == queue_id(data + bytes(22))
 
 
+@pytest.mark.parametrize("headers", [42, 46, 54, 58, 62])
+def test_segment_is_known_by_its_headers(handlers, headers):
+    """The kernel half saw what was linear of it; user space has all of it, and sends back all of it."""
+    data = packet(650 + headers)
+    number = queue_id(data[:headers])
+    handlers.queued(data[:headers])
+    for handler in (0, 1):
+        handlers.stand_in.recv(handler, data)
+        handlers.stand_in.put(handler)
+        handlers.stand_in.execute(handler, data)
+    assert handlers.told() == [("recv", number, 0), ("put", number, 0), ("exec", number, 0)]
+    assert handlers.returning()[queue_id(data)] == number
+
+
 def test_handlers_at_work_at_once_do_not_mix(handlers):
     """The four take turns, call by call."""
     packets = {handler: [packet(7000 + 100 * handler + n) for n in range(20)] for handler in range(4)}
