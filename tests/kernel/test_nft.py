@@ -7,6 +7,8 @@ import re
 import signal
 import socket
 
+import pytest
+
 from tests.support.collect import retis
 from tests.support.events import frame, tracking_id
 from tests.support.namespaces import run, wait_for
@@ -214,6 +216,45 @@ def test_udp_to_a_dropped_port_is_followed_from_delivery_to_its_drop(two_ns, col
       10.0.42.1.\d+ > 10.0.42.2.5353 .*
       ns .* if .*"""
     assert re.fullmatch(pattern, dropped), dropped
+
+
+@pytest.mark.one_kernel
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signal_leaves_the_ruleset_as_it_was(collect, number):
+    before = run("nft", "list", "ruleset")
+    with collect("-c", "nft", "--allow-system-changes") as running:
+        assert _ours()
+        running.stop(number)
+    assert running.returncode == 0, running.stderr
+    assert run("nft", "list", "ruleset") == before
+
+
+def test_rule_far_from_the_end_of_a_long_chain_is_named_by_its_listing(two_ns, collect):
+    """The BPF side looks at 512 rules for the end of a chain; since Linux 6.4 its name is nowhere else."""
+    rules = "\n".join(["udp dport 5001 drop", *["udp dport 1 counter"] * 700, "udp dport 5002 drop"])
+    chains = f"chain long {{ {rules}\n}}\nchain input {{ type filter hook input priority 0; jump long; }}"
+    two_ns.b.run("nft", "-f", "-", input=f"table ip t {{ {chains}\n}}")
+    known = Ruleset(two_ns.b)
+    handles = known.rules["t", "long"]
+    with collect("-c", "nft,skb", "-f", "udp", "--allow-system-changes") as running:
+
+        def told():
+            before = len(running.lines)
+            two_ns.a.send_udp(two_ns.b_address, 5001)
+            wait_for(lambda: len(running.lines) > before, "verdict of the first rule")
+            return "rule" in json.loads(running.lines[-1])["nft"]
+
+        wait_for(told, "text of the first rule")
+        two_ns.a.send_udp(two_ns.b_address, 5002)
+    *_, first, last = [event["nft"] for event in running.events]
+    assert first == {**known.verdict("long", 0, "drop"), "rule": "udp dport 5001 drop"}
+    assert last == {**known.verdict("long", 701, "drop"), "rule": "udp dport 5002 drop"}
+    assert first["rule_handle"] == handles[0] and last["rule_handle"] == handles[-1]
+    # until its text is known nothing is known of the chain either, unless the kernel tells it: only its table is sure
+    for event in running.events[:-2]:
+        assert event["nft"]["table_name"] == "t"
+        assert event["nft"]["rule_handle"] == handles[0]
+        assert event["nft"]["chain_name"] in ("?", "long")
 
 
 def test_rule_of_a_killed_run_is_removed_by_the_next_however_that_ends(collect, tmp_path):

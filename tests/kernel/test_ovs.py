@@ -1,6 +1,9 @@
 """Open vSwitch's kernel half, against the distribution's own ovs-vswitchd."""
 
+import os
 import re
+import socket
+import threading
 
 import pytest
 
@@ -62,15 +65,18 @@ def test_first_packet_goes_up_and_comes_back_later_ones_hit(bridge, collect):
     bridge.know_neighbours(VIRTUAL)
     bridge.set_flows(*FORWARD)
     with collect(*OVS) as run:
-        before = bridge.ovs.lookups()
+        before, masks_before = bridge.ovs.lookups(), bridge.ovs.masks()
         ping(bridge, 2, flows=2)
-        after = bridge.ovs.lookups()
+        after, masks_after = bridge.ovs.lookups(), bridge.ovs.masks()
         ufids = set(re.findall(r"ufid:([\w-]+)", bridge.ovs.appctl("dpctl/dump-flows", "-m")))
         bridge.set_flows(*PIPELINE)
         ping(bridge, 1, flows=4)
         flows = bridge.ovs.flows()
     assert (after[0] - before[0], after[1] - before[1]) == (4, 2)
     series = run.series()
+    lookups = [one[0]["ovs"] for one in series[:6]]
+    for place, counter in enumerate(("n_mask_hit", "n_cache_hit")):
+        assert sum(lookup[counter] for lookup in lookups) == masks_after[place] - masks_before[place]
     # a packet is the same before and after it is translated, and before and after it went through user space, twice
     again = ["ct", "recirc", *UP]
     assert list(map(kinds, series)) == [
@@ -96,13 +102,20 @@ def check_upcalls(series):
         assert output["ovs"]["queue_id"] == enqueue["ovs"]["queue_id"]
         # the packet came back in another sk_buff
         assert tracking_id(output) != tracking_id(upcall)
-        assert frame(output) == frame(upcall)
+        assert same(frame(output)) == same(frame(upcall))
         assert output["common"]["task"]["comm"].startswith("handler")
+
+
+def same(data):
+    """A frame without the checksum of UDP, which the kernel completes for user space only."""
+    return data[:40] + data[42:] if data[23] == 17 else data
 
 
 def check_hits(series, ufids):
     assert all("queue_id" not in output["ovs"] for _, output in series)
     for hit, _ in series:
+        assert hit["ovs"]["n_mask_hit"] >= 1
+        assert hit["ovs"]["sf_acts"] != 0
         a, b, c, d = hit["ovs"]["ufid"]
         assert f"{a:08x}-{b >> 16:04x}-{b & 0xFFFF:04x}-{c >> 16:04x}-{c & 0xFFFF:04x}{d:08x}" in ufids
     # requests and replies have a flow each
@@ -149,3 +162,81 @@ def test_filter_shows_one_direction_and_no_arp_and_enrichment_its_flow(bridge, c
     assert ("has no ofproto/detrace" in run.stderr) != has_rules
     for hit, _ in packets[1:]:
         assert (hit["ovs"]["dpflow"], hit["ovs"]["ofpflows"]) == (detrace["dpflow"], detrace["ofpflows"])
+
+
+@pytest.fixture
+def flow_each(bridge):
+    """Every connection gets a flow of its own."""
+    bridge.ovs.appctl("upcall/disable-megaflows")
+    yield
+    bridge.ovs.appctl("upcall/enable-megaflows")
+
+
+def test_upcalls_of_two_cpus_at_the_same_time_stay_apart(bridge, collect, flow_each):
+    """Two senders, each on a CPU: the datapath works where they do."""
+    bridge.set_flows(*FORWARD)
+    begin, cpus = threading.Barrier(2), sorted(os.sched_getaffinity(0))[:2]
+
+    def send(ns, here, there, cpu):
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        with ns:
+            senders = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(50)]
+        begin.wait()
+        for number, sender in enumerate(senders):
+            sender.bind((here, 20000 + number))
+            sender.sendto(b"x", (there, 7300))
+            sender.close()
+
+    ends = ((bridge.a, bridge.A, bridge.B, cpus[0]), (bridge.b, bridge.B, bridge.A, cpus[-1]))
+    with collect(*OVS, "-f", "udp dst port 7300") as run:
+        threads = [threading.Thread(target=send, args=end) for end in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: run.path.read_bytes().count(b'"output"') >= 100, "100 packets forwarded")
+    assert "lost" not in run.stderr
+    series = run.series()
+    # a handler may be faster than the upcall's return
+    assert [sorted(kinds(one)) for one in series] == [sorted(UP)] * 100
+    in_order = [sorted(one, key=lambda event: UP.index(kinds([event])[0])) for one in series]
+    check_upcalls(in_order)
+    assert {(addresses(one[1])[0], one[1]["ovs"]["cpu"]) for one in in_order} == {end[1::2] for end in ends}
+
+
+def test_restart_of_vswitchd_is_told_and_its_flows_are_enriched_again(bridge, collect, monkeypatch):
+    monkeypatch.setenv("OVS_RUNDIR", str(bridge.ovs.directory))
+    bridge.set_flows("arp,actions=flood", *FORWARD)
+
+    def send(port):
+        bridge.a.send_udp(bridge.B, port)
+
+    def known(flow):
+        return any(flow in line for line in bridge.ovs.flows())
+
+    with collect(*OVS, "-f", f"ip src {bridge.A} and udp", "--ovs-enrich-flows") as run:
+
+        def answers():
+            return run.path.read_text().count('"ovs-detrace"')
+
+        send(7401)
+        wait_for(lambda: known("eth_type(0x0800)"), "a flow")
+        bridge.ovs.stop_vswitchd()
+        send(7402)  # the flow is for all ports: a hit that nobody can explain
+        wait_for(lambda: "ovs-vswitchd is gone" in run.stderr, "the warning")
+        before = len(run.lines)
+        send(7403)
+        wait_for(lambda: len(run.lines) >= before + 2, "the kernel's half going on")
+        assert not answers()
+        bridge.ovs.start_vswitchd()
+        wait_for(lambda: "flow enrichment: asking" in run.stderr, "the new socket found")
+        bridge.set_flows("arp,actions=flood", *FORWARD)
+        send(7404)
+        wait_for(lambda: known("eth_type(0x0800)"), "a flow again")
+        send(7405)
+        wait_for(answers, "its flow")
+    assert run.stderr.count("ovs-vswitchd is gone: flows are not enriched until it is back") == 1
+    assert f"asking {bridge.ovs.directory}/ovs-vswitchd.{bridge.ovs.pid}.ctl from now on" in run.stderr
+    last = [one for one in run.series() if "ovs" in one[0]][-1]
+    assert kinds(last) == ["hit", "output"]
+    assert last[0]["ovs"]["dpflow"].endswith(f"actions:{last[1]['ovs']['port']}")

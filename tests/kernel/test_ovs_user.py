@@ -172,6 +172,26 @@ def test_thousand_upcalls_of_four_handlers_join_exactly(switch, listeners, colle
     assert f"exec drop 7 q {drop['ovs']['queue_id']}" in run.printed()
 
 
+@pytest.mark.skipif(bool(REAL), reason="a real one decides itself how large its batches are")
+@pytest.mark.parametrize("size", [1, 63])
+def test_batches_are_told_apart_whatever_their_size(switch, listeners, collect, size):
+    with switch.start(handlers=1, batch=size, flags="ph") as handlers, collect(*USDT) as run:
+        send(switch, 126)
+        handlers.say("p")
+        wait_for(lambda: run.path.read_bytes().count(b'"recirc_id"') >= 126, "126 outputs")
+    series = [one for one in run.series() if is_udp(one)]
+    received = {}
+    for one in series:
+        (recv,) = [event["ovs"] for event in one if event["ovs"]["event_type"] == "recv_upcall"]
+        places = {(e["ovs"]["batch_ts"], e["ovs"]["batch_idx"]) for e in one if "batch_ts" in e["ovs"]}
+        assert places == {(recv["batch_ts"], recv["batch_idx"])}
+        received.setdefault(recv["batch_ts"], []).append(recv["batch_idx"])
+    assert len(series) == 126
+    # one may have been under way when the handler was told to wait for all
+    whole = [places for places in received.values() if places == list(range(size))]
+    assert len(whole) * size == 126
+
+
 def test_filtered_out_packets_give_no_event_and_the_end_of_the_process_is_told(switch, listeners, collect):
     filtered = ("-f", f"udp dst port {PORTS[0]}")
     with switch.start(handlers=4, batch=63, flags="ph") as handlers, collect(*USDT, *filtered) as run:

@@ -60,7 +60,17 @@ class OpenVSwitch:
         quiet = ("--detach", "--no-chdir", "--pidfile", "-vconsole:off")
         self._run("ovsdb-server", database, f"--remote=p{self._remote}", *quiet)
         self.vsctl("--no-wait", "init")
-        self._run("ovs-vswitchd", self._remote, "--log-file", *quiet)
+        self.start_vswitchd()
+
+    def start_vswitchd(self) -> None:
+        """Returns when it answers."""
+        self._run("ovs-vswitchd", self._remote, "--log-file", "--detach", "--no-chdir", "--pidfile", "-vconsole:off")
+
+    def stop_vswitchd(self) -> None:
+        """What it has installed in the kernel stays and works."""
+        pid = self.pid
+        self.appctl("exit")
+        wait_for(lambda: not _runs(pid), "ovs-vswitchd gone")
 
     def stop(self) -> None:
         with contextlib.suppress(AssertionError):
@@ -97,6 +107,13 @@ class OpenVSwitch:
         shown = self.appctl("dpctl/show")
         hit, missed = re.search(r"hit:(\d+) missed:(\d+)", shown).groups()
         return int(hit), int(missed)
+
+    def masks(self) -> tuple[int, int]:
+        """How many masks, and how many entries of the cache of masks, look-ups tried, as the kernel counted."""
+        shown = self.appctl("dpctl/show")
+        masks, cache = (re.search(rf"{what}: hit:(\d+)", shown) for what in ("masks", "cache"))
+        assert masks, shown
+        return int(masks[1]), int(cache[1]) if cache else 0  # 0 is not shown
 
 
 class Bridge:
