@@ -41,7 +41,7 @@ STRING: /"[^"]+"/ | /'[^']+'/
 %ignore /[ \t]+/
 """
 
-#: comparisons of a filter: each reads kernel memory on its own, and the verifier follows every way through them
+#: comparisons of a filter
 _MAX_COMPARISONS = 512
 
 
@@ -59,7 +59,7 @@ def meta_filter(expression: str, types: KernelTypes) -> str:
     try:
         tree = _parser().parse(expression)
         compiler = Compiler(types)
-        condition = compiler.expression(tree.children[0])
+        compiler.expression(tree.children[0])
     except UnexpectedInput as error:
         column = max(getattr(error, "column", 0) - 1, 0)
         at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
@@ -71,13 +71,13 @@ def meta_filter(expression: str, types: KernelTypes) -> str:
         raise _located(expression, what, column, "") from None
     except TermError as error:
         raise _located(expression, str(error), error.column, error.hint) from None
-    if len(compiler.functions) > _MAX_COMPARISONS:
+    terms = compiler.code.terms
+    if terms > _MAX_COMPARISONS:
         raise FilterError(
-            f"the meta filter is too complex: {len(compiler.functions)} comparisons, at most {_MAX_COMPARISONS}",
+            f"the meta filter is too complex: {terms} comparisons, at most {_MAX_COMPARISONS}",
             hint="compare with <= and >=, or with a mask",
         )
-    main = f"static __always_inline int meta_matches(struct sk_buff *skb)\n{{\n\treturn {condition};\n}}\n"
-    return "\n".join([*compiler.functions, main])
+    return compiler.code.text()
 
 
 def _located(expression: str, message: str, column: int, hint: str) -> FilterError:

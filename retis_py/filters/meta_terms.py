@@ -1,19 +1,23 @@
-"""Terms of a meta filter, resolved against BTF and printed as C; see `retis_py.filters.meta` for what they mean."""
+"""Terms of a meta filter, resolved against BTF; see `retis_py.filters.meta` for what they mean."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from retis_py.errors import KernelError
+from retis_py.filters.meta_code import TEXT_MAX, Code, Hop, Load, Number, Text
 from retis_py.kernel.btf import Btf, Kind, Member
 from retis_py.kernel.types import KernelTypes
 
 __all__ = ["Compiler", "TermError"]
 
 _U64 = (1 << 64) - 1
-#: characters of a string, as upstream has it; a longer one could not be compared within the stack of a program
-_STRING_MAX = 31
+#: parentheses within parentheses: what was found outside them is kept in the bits of one register
+_MAX_DEPTH = 64
 
 
 class TermError(Exception):
@@ -30,15 +34,22 @@ class _Leaf(NamedTuple):
     btf: Btf
     type_id: int
     member: Member
-    #: C statements that leave the address of the struct around it in `at`
-    walk: list[str]
-    #: byte offset of the member from `at`
+    #: pointers to go through
+    hops: tuple[Hop, ...]
+    #: byte offset of the member in the structure they lead to
     offset: int
 
 
 def _number(token: Any) -> int:
+    """Value of a number, which is the same in the filter however many zeros it begins with."""
     text = str(token)
-    return int(text, 0) if text[:2] in ("0x", "0b") else int(text, 10)
+    digits, base = (text[2:], {"0x": 16, "0b": 2}[text[:2]]) if text[:2] in ("0x", "0b") else (text.lstrip("-"), 10)
+    digits = digits.lstrip("0") or "0"
+    # int() refuses thousands of digits in its own words
+    value = int(digits, base) if len(digits) <= 64 else 1 << 64
+    if value > _U64:
+        raise TermError("invalid target value (wider than 64 bits)", token.column - 1)
+    return -value if text.startswith("-") else value
 
 
 def _names(btf: Btf, type_id: int) -> Iterator[str]:
@@ -54,60 +65,73 @@ def _is_struct(btf: Btf, type_id: int) -> bool:
     return btf.type(btf.strip(type_id)).kind in (Kind.STRUCT, Kind.UNION)
 
 
+def _structs(types: KernelTypes) -> list[str]:
+    """Names of all structs, unions and typedefs, for whoever mistyped one."""
+    names, first = set(), 1
+    for btf in types.everywhere():
+        with contextlib.suppress(KernelError):  # behind the last one
+            for type_id in itertools.count(first):
+                record = btf.type(type_id)
+                if record.kind in (Kind.STRUCT, Kind.UNION, Kind.TYPEDEF) and record.name:
+                    names.add(record.name)
+        if btf is types.vmlinux:
+            first = type_id
+    return sorted(names)
+
+
+def _plural(btf: Btf, type_id: int) -> str:
+    kind = btf.type(btf.strip(type_id)).kind
+    named = {Kind.ARRAY: "arrays", Kind.STRUCT: "structures", Kind.UNION: "unions", Kind.PTR: "pointers"}
+    return named.get(kind) or btf.type(btf.strip(type_id)).name or "unnamed types"
+
+
 def _mask(node: Any) -> int:
     """Value of a ``[~]number`` node."""
     value = _number(node.children[-1])
-    value = ~value & _U64 if str(node.children[0]) == "~" else value & _U64
+    value = ~value & _U64 if str(node.children[0]) == "~" else value
     if value == 0:
         raise TermError("mask must be greater than 0", node.meta.column - 1)
     return value
 
 
 class Compiler:
-    """Resolves terms against BTF and prints them as C functions."""
+    """Resolves terms against BTF, and has them printed as C (`code`)."""
 
     def __init__(self, types: KernelTypes) -> None:
         self.types = types
-        self.functions: list[str] = []
+        self.code = Code()
 
-    def expression(self, node: Any) -> str:
-        """C of an ``expr``; equal precedence, left to right."""
+    def expression(self, node: Any, depth: int = 0, outermost: bool = True) -> None:
+        """An ``expr``: equal precedence, left to right. *outermost*: its result is that of the filter."""
+        if depth > _MAX_DEPTH:
+            raise TermError(f"parentheses are nested more than {_MAX_DEPTH} deep", node.meta.column - 1)
         first, *rest = node.children
-        text = self.operand(first)
-        for word, operand in zip(rest[::2], rest[1::2]):
-            text = f"({text} {'&&' if str(word) in ('and', '&&') else '||'} {self.operand(operand)})"
-        return text
+        words = [str(word) in ("and", "&&") for word in rest[::2]]
+        if first.data == "expr":
+            self.expression(first, depth + 1, outermost and not rest)
+        else:
+            self.code.first(*self.term(first))
+        for number, (both, operand) in enumerate(zip(words, rest[1::2])):
+            if outermost and all(words[number:]):
+                self.code.leave_unless_true()
+            if operand.data == "expr":
+                self.code.hold()
+                self.expression(operand, depth + 1, False)
+                self.code.join_held(both)
+            else:
+                self.code.join(both, *self.term(operand))
 
-    def operand(self, node: Any) -> str:
-        if node.data == "expr":
-            return self.expression(node)
-        return self.term(node)
-
-    def term(self, node: Any) -> str:
+    def term(self, node: Any) -> tuple[Load, Number | Text]:
+        """What a ``term`` reads, and how it compares it."""
         lhs, op, rhs = (*node.children, None, None)[:3]
         leaf, mask = self.walk(lhs.children)
         where = lhs.children[-1].meta.column - 1
-        text = self._string(leaf, mask, op, rhs, where) or self._numeric(leaf, mask, op, rhs, where)
-        name = f"meta_term_{len(self.functions)}"
-        self.functions.append(
-            "\n".join(
-                [
-                    f"static __always_inline int {name}(struct sk_buff *skb)",
-                    "{",
-                    "\tu64 at = (u64)skb;",
-                    "",
-                    *(f"\t{line}".rstrip() for line in [*leaf.walk, *text]),
-                    "}",
-                    "",
-                ]
-            )
-        )
-        return f"{name}(skb)"
+        return self._string(leaf, mask, op, rhs, where) or self._numeric(leaf, mask, op, rhs, where)
 
     def walk(self, fields: list[Any]) -> tuple[_Leaf, int | None]:
         """Follow *fields* from struct sk_buff; returns the last one and its mask."""
         btf: Btf = self.types.vmlinux
-        lines: list[str] = []
+        hops: tuple[Hop, ...] = ()
         type_id, offset = btf.find("sk_buff", Kind.STRUCT) or 0, 0
         for number, node in enumerate(fields):
             name, mask_node, cast_node = (*node.children, None, None)[:3]
@@ -123,11 +147,11 @@ class Compiler:
             if last:
                 if cast_node is not None:
                     raise TermError(f"trying to cast a leaf member into {cast_node.children[0]}", column)
-                return _Leaf(btf, btf.strip(member.type_id), member, lines, offset + member.offset // 8), mask
+                return _Leaf(btf, btf.strip(member.type_id), member, hops, offset + member.offset // 8), mask
             target = btf.strip(member.type_id)
             if cast_node is not None:
-                lines += self._follow(btf, member, offset, mask, column)
-                (btf, type_id), offset = self._cast(str(cast_node.children[0]), btf, target, column), 0
+                hops += (self._follow(btf, member, offset, mask, column),)
+                (btf, type_id), offset = self._cast(cast_node), 0
             elif _is_struct(btf, target):
                 if mask is not None:
                     raise TermError(
@@ -140,7 +164,7 @@ class Compiler:
                     raise TermError("pointers of pointers are not supported", column)
                 if not pointed or not _is_struct(btf, pointed):
                     raise self._cannot_walk(btf, target, column)
-                lines += self._follow(btf, member, offset, mask, column)
+                hops += (self._follow(btf, member, offset, mask, column),)
                 type_id, offset = pointed, 0
             else:
                 raise self._cannot_walk(btf, target, column)
@@ -163,22 +187,19 @@ class Compiler:
         return TermError(f"unexpected non-walkable type ({text}) while walking struct members", column)
 
     @staticmethod
-    def _follow(btf: Btf, member: Member, offset: int, mask: int | None, column: int) -> list[str]:
-        """C that goes through a pointer, or a number as wide as one."""
+    def _follow(btf: Btf, member: Member, offset: int, mask: int | None, column: int) -> Hop:
+        """Through a pointer, or a number as wide as one."""
         target = btf.strip(member.type_id)
         record = btf.type(target)
         wide = record.kind == Kind.PTR or (record.kind == Kind.INT and record.ref == 8 and not member.bits)
         if not wide:
             raise TermError("only pointers and integers as wide as one can be cast", column)
-        place = offset + member.offset // 8
-        lines = [f"if (bpf_probe_read_kernel(&at, sizeof(at), (void *)at + {place}))\t/* {member.name} */"]
-        lines.append("\treturn 0;")
-        if mask is not None:
-            lines.append(f"at &= {mask:#x}ULL;")
-        return lines
+        return Hop(member.name, offset + member.offset // 8, mask)
 
-    def _cast(self, name: str, btf: Btf, target: int, column: int) -> tuple[Btf, int]:
-        for candidate in self.types.everywhere():
+    def _cast(self, node: Any) -> tuple[Btf, int]:
+        """The structure a ``cast`` names."""
+        name, column, hint = str(node.children[0]), node.meta.column - 1, ""
+        for candidate in self.types.everywhere(name):
             for kind in (Kind.STRUCT, Kind.UNION, Kind.TYPEDEF):
                 found = candidate.find(name, kind)
                 if not found:
@@ -188,22 +209,26 @@ class Compiler:
                     raise TermError(f"cast type ({name}) cannot be an alias to a pointer", column)
                 if _is_struct(candidate, stripped):
                     return candidate, stripped
-        raise TermError(f"Could not resolve {name} to a struct or typedef", column)
+                hint = f"{name} is neither a struct nor a union"
+        if not hint:
+            close = difflib.get_close_matches(name, _structs(self.types), n=1)
+            hint = f"did you mean {close[0]}?" if close else ""
+        raise TermError(f"Could not resolve {name} to a struct or typedef", column, hint)
 
-    def _string(self, leaf: _Leaf, mask: int | None, op: Any, rhs: Any, column: int) -> list[str] | None:
-        """C of a comparison with a string; None if the member is not one."""
+    def _string(self, leaf: _Leaf, mask: int | None, op: Any, rhs: Any, column: int) -> tuple[Load, Text] | None:
+        """A comparison with a string; None if the member is not one."""
         btf, record = leaf.btf, leaf.btf.type(leaf.type_id)
-        pointer, room = False, 0
         if record.kind == Kind.ARRAY:
             element, room = btf.array(leaf.type_id)
             what = btf.type(btf.strip(element))
             if what.name != "char":
-                raise TermError(f"array of {what.name or 'structures'} are not supported.", column)
+                raise TermError(f"array of {_plural(btf, element)} are not supported.", column)
+            load = Load.array(leaf.hops, leaf.offset, room)
         elif record.kind == Kind.PTR:
             target = btf.strip(record.ref)
             if not target or btf.type(target).name != "char":
                 raise TermError(f"pointers to {btf.describe(record.ref)[0] or 'void'} are not supported.", column)
-            pointer, room = True, _STRING_MAX + 1
+            load = Load.array((*leaf.hops, Hop(leaf.member.name, leaf.offset, None)), 0, 0)
         else:
             return None
         if mask is not None:
@@ -215,31 +240,13 @@ class Compiler:
         if token.type != "STRING":
             raise TermError("invalid target value for array or ptr type. Only strings are supported.", at)
         value = str(token)[1:-1].encode()
-        if len(value) > _STRING_MAX:
-            raise TermError(f"invalid rval size (max {_STRING_MAX})", at)
-        return self._compare_bytes(value, pointer, room, leaf.offset, str(op) == "!=")
+        if len(value) > TEXT_MAX:
+            raise TermError(f"invalid rval size (max {TEXT_MAX})", at)
+        room = load.size or TEXT_MAX + 1
+        return load, Text(str(op), (value + b"\0")[:room], len(value) <= room)
 
-    @staticmethod
-    def _compare_bytes(value: bytes, pointer: bool, room: int, offset: int, differ: bool) -> list[str]:
-        if len(value) > room:
-            return [f"return {int(differ)};\t/* longer than the member */"]
-        size = min(len(value) + 1, room)
-        lines = [f"char text[{size}];", ""]
-        if pointer:
-            lines += [
-                f"if (bpf_probe_read_kernel(&at, sizeof(at), (void *)at + {offset}))",
-                "\treturn 0;",
-                "if (bpf_probe_read_kernel(text, sizeof(text), (void *)at))",
-                "\treturn 0;",
-            ]
-        else:
-            lines += [f"if (bpf_probe_read_kernel(text, sizeof(text), (void *)at + {offset}))", "\treturn 0;"]
-        expected = (value + b"\0")[:size]
-        tests = " && ".join(f"text[{i}] == {byte}" for i, byte in enumerate(_signed(expected)))
-        return [*lines, f"return {'!' if differ else ''}({tests});"]
-
-    def _numeric(self, leaf: _Leaf, mask: int | None, op: Any, rhs: Any, column: int) -> list[str]:
-        """C of a comparison with a number."""
+    def _numeric(self, leaf: _Leaf, mask: int | None, op: Any, rhs: Any, column: int) -> tuple[Load, Number]:
+        """A comparison with a number."""
         btf, record, member = leaf.btf, leaf.btf.type(leaf.type_id), leaf.member
         if record.kind == Kind.INT:
             signed = btf.is_signed(leaf.type_id)
@@ -251,26 +258,13 @@ class Compiler:
         if mask is not None and signed:
             raise TermError("mask is only supported for pointers and unsigned numeric members.", column)
         value = self._value(leaf, rhs, signed)
-        start, bit = leaf.offset, member.offset % 8
+        bit = member.offset % 8
         width = member.bits or record.ref * 8
         size = next((n for n in (1, 2, 4, 8) if bit + width <= n * 8), None)
         if size is None:
             raise TermError(f"found unsupported type while emitting operation ({record.name}).", column)
-        lines = [
-            f"u{size * 8} raw = 0;",
-            "u64 value;" if not signed else "s64 value;",
-            "",
-            f"if (bpf_probe_read_kernel(&raw, sizeof(raw), (void *)at + {start}))",
-            "\treturn 0;",
-        ]
-        if signed:
-            lines.append(f"value = (s64)((u64)raw << {64 - bit - width}) >> {64 - width};")
-        else:
-            lines.append(f"value = (u64)raw << {64 - bit - width} >> {64 - width};")
-        if mask is not None:
-            lines.append(f"value &= {mask:#x}ULL;")
-        literal = f"{value}LL" if signed else f"{value}ULL"
-        return [*lines, f"return value {op or '!='} {literal};"]
+        number = Number(str(op or "!="), value, signed, bit, width, mask)
+        return Load(leaf.hops, leaf.offset, size), number
 
     @staticmethod
     def _value(leaf: _Leaf, rhs: Any, signed: bool) -> int:
@@ -289,12 +283,6 @@ class Compiler:
         value = _number(token)
         if value < 0 and not signed:
             raise TermError("invalid target value (value is signed while type is unsigned)", column)
-        limit = 1 << 63 if signed else 1 << 64
-        if not -limit <= value < limit:
+        if value < -(1 << 63):
             raise TermError("invalid target value (wider than 64 bits)", column)
         return value
-
-
-def _signed(data: bytes) -> Iterator[int]:
-    """Bytes as C's char has them on this target: signed."""
-    return (byte - 256 if byte > 127 else byte for byte in data)

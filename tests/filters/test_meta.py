@@ -10,6 +10,7 @@ import pytest
 
 from retis_py.errors import FilterError
 from retis_py.filters.meta import meta_filter
+from retis_py.filters.meta_code import words
 from retis_py.kernel.types import KernelTypes
 
 CLANG = shutil.which("clang")
@@ -21,7 +22,9 @@ typedef int s32; typedef long long s64;
 enum state { DOWN, UP = 5, BROKEN = -2 };
 typedef struct { struct net *net; } possible_net_t;
 struct net { u64 cookie; struct { u32 inum; } ns; };
-struct net_device { char *alias; char name[16]; char long_name[48]; s32 mtu; possible_net_t nd_net; enum state state; };
+struct dev_ifalias { u64 rcu; char ifalias[]; };
+struct net_device { char *alias; struct dev_ifalias *ifalias; char label[6];
+	char name[16]; char long_name[48]; s32 mtu; possible_net_t nd_net; enum state state; };
 struct nf_conn { u32 use; struct { struct { u8 state; } tcp; } proto; u32 mark; };
 typedef struct nf_conn nf_conn_t; typedef struct nf_conn *nf_conn_p;
 struct sk_buff {
@@ -30,24 +33,42 @@ struct sk_buff {
 	union { struct { u32 mark, ifi; }; u64 both; };
 	u8 pkt_type:3, cloned:1, l4_hash:1; s32 delta:5; u32 wide:30;
 	u16 protocol; s32 skb_iif; u8 one; struct net_device **twice; u32 words[4]; struct { int counter; } users;
-	void *opaque;
+	void *opaque; struct net_device *lost; u64 big; s64 low; char table[4][8];
 };
 struct nf_conn keep;
 nf_conn_t keep_t; nf_conn_p keep_p; struct sk_buff keep_skb; struct net_device keep_dev; struct net keep_net;
+struct dev_ifalias keep_ifalias;
 """
 MEMORY = """
 static struct net net = { .cookie = 9, .ns = { 4026531840U } };
-static struct net_device dev = { .alias = "uplink", .name = "eth0", .long_name = "a name of more than thirty-two bytes",
+/* nothing can be read behind it */
+static char edge[8] = "+uplink";
+static struct dev_ifalias flexible = { 1, "to the provider" };
+static struct net_device dev = { .alias = edge + 1, .ifalias = &flexible, .label = "six..",
+	.name = "eth0", .long_name = "a name of more than thirty-two bytes",
 	.mtu = -5, .nd_net = { &net }, .state = UP };
 static struct nf_conn ct __attribute__((aligned(8))) = { .mark = 77, .proto = { { 3 } } };
 static struct sk_buff skb_ = { .dev = &dev, .mark = 0xabcd, .ifi = 12, .pkt_type = 5, .cloned = 1, .delta = -7,
-	.wide = 0x3fffffff, .protocol = 0x0800, .skb_iif = -1, .one = 255 };
+	.wide = 0x3fffffff, .protocol = 0x0800, .skb_iif = -1, .one = 255,
+	.big = ~0ULL, .low = 1LL << 63 };
 static int bpf_probe_read_kernel(void *to, u32 size, const void *from)
 {
-	if ((u64)from < 4096) return -1;
+	u32 over = (char *)from >= edge && (char *)from < edge + 8 && (char *)from + size > edge + 8;
+	if ((u64)from < 4096 || over) { __builtin_memset(to, 0, size); return -14; }
 	__builtin_memcpy(to, from, size); return 0;
 }
+static int bpf_probe_read_kernel_str(void *to, u32 size, const void *from)
+{
+	u32 at = 0;
+	if ((u64)from < 4096) return -14;
+	for (; at < size - 1; at++) {
+		if (bpf_probe_read_kernel((char *)to + at, 1, (char *)from + at)) return -14;
+		if (!((char *)to)[at]) return at + 1;
+	}
+	((char *)to)[at] = 0; return size;
+}
 #define __always_inline inline
+#define OPAQUE(number) asm volatile("" : "+r"(number))
 """
 #: filter -> the same in C, of s (struct sk_buff *), d (its device) and c (its conntrack)
 AGREE = {
@@ -60,6 +81,17 @@ AGREE = {
     'sk_buff.dev.name != "eth0" or sk_buff.mark == 1': '__builtin_strcmp(d->name, "eth0") || s->mark == 1',
     'sk_buff.dev.alias == "uplink"': '!__builtin_strcmp(d->alias, "uplink")',
     'sk_buff.dev.alias != "uplink"': '__builtin_strcmp(d->alias, "uplink")',
+    'sk_buff.dev.alias == "uplink is longer"': "0",
+    'sk_buff.dev.alias != "uplink is longer"': "1",
+    'sk_buff.dev.alias == "up"': "0",
+    'sk_buff.dev.ifalias.ifalias == "to the provider"': '!__builtin_strcmp(d->ifalias->ifalias, "to the provider")',
+    'sk_buff.dev.ifalias.ifalias == "to"': '!__builtin_strcmp(d->ifalias->ifalias, "to")',
+    'sk_buff.dev.ifalias.ifalias != "to the provider of"': "1",
+    'sk_buff.dev.label == "six.."': '!__builtin_strcmp(d->label, "six..")',
+    'sk_buff.dev.label == "six..."': "0",
+    'sk_buff.dev.label != "six...."': "1",
+    'sk_buff.dev.label == "six...."': "0",
+    'sk_buff.dev.long_name == "a name of more than thirty-two "': "0",
     'sk_buff.dev.long_name == "a name"': '!__builtin_strcmp(d->long_name, "a name")',
     "sk_buff.dev.nd_net.net.ns.inum == 4026531840": "d->nd_net.net->ns.inum == 4026531840U",
     "sk_buff.dev.nd_net.net.ns.inum == 1": "d->nd_net.net->ns.inum == 1",
@@ -101,6 +133,31 @@ AGREE = {
     "sk_buff.mark == 1 or sk_buff.cloned and sk_buff.l4_hash": "(s->mark == 1 || s->cloned) && s->l4_hash",
     "sk_buff.cloned or sk_buff.cloned and sk_buff.l4_hash": "(s->cloned || s->cloned) && s->l4_hash",
     "sk_buff.cloned || (sk_buff.cloned && sk_buff.l4_hash)": "s->cloned || (s->cloned && s->l4_hash)",
+    "sk_buff.l4_hash or (sk_buff.cloned and (sk_buff.l4_hash or sk_buff.mark == 0xabcd))": "1",
+    "sk_buff.cloned and (sk_buff.cloned and (sk_buff.l4_hash or sk_buff.mark == 1))": "0",
+    "(sk_buff.l4_hash or sk_buff.cloned) and (sk_buff.cloned or sk_buff.l4_hash) and sk_buff.mark": "1",
+    "sk_buff.l4_hash and sk_buff.cloned or sk_buff.cloned": "1",
+    "((sk_buff.l4_hash)) or (((sk_buff.cloned)))": "1",
+    # what was read for one term serves the next, unless the way there is another one
+    "sk_buff.dev.mtu == -5 and sk_buff.dev.state == UP and sk_buff.mark == 0xabcd and sk_buff.dev.mtu < 0": "1",
+    "sk_buff.dev.nd_net.net.cookie == 9 and sk_buff.dev.name == 'eth0' and sk_buff.dev.name != 'eth1'": "1",
+    "sk_buff.dev.nd_net.net.cookie == 8 or sk_buff.dev.nd_net.net.ns.inum == 4026531840": "1",
+    "sk_buff.lost.mtu or sk_buff.dev.mtu or sk_buff.lost.mtu": "1",
+    "sk_buff.lost.mtu != 1 or sk_buff.lost.name != 'x' or sk_buff.lost.nd_net.net.cookie < 7": "0",
+    "sk_buff.skb_iif == -9223372036854775808": "0",
+    "sk_buff.skb_iif > -9223372036854775808": "1",
+    "sk_buff.skb_iif == 0xffffffffffffffff": "0",
+    "sk_buff.skb_iif != 0xffffffffffffffff": "1",
+    "sk_buff.skb_iif < 0x8000000000000000": "1",
+    "sk_buff.skb_iif >= 0x8000000000000000": "0",
+    "sk_buff.skb_iif <= 9223372036854775807": "1",
+    "sk_buff.skb_iif == 4294967295": "0",
+    "sk_buff.both >= 0x0000000c0000abcd and sk_buff.both <= 0x0000000c0000abcd": "1",
+    "sk_buff.big == 0xffffffffffffffff": "1",
+    "sk_buff.big > 0xfffffffffffffffe and sk_buff.big >= 1 and sk_buff.low < -1 and sk_buff.low <= 0": "1",
+    "sk_buff.low == -9223372036854775808": "1",
+    "sk_buff.low < -9223372036854775807": "1",
+    "sk_buff.low > 0 or sk_buff.low >= -9223372036854775807 or sk_buff.big < 5 or sk_buff.big <= 5": "0",
     "\tsk_buff.cloned==1&&sk_buff.mark>0 ": "s->cloned == 1 && s->mark > 0",
 }
 REFUSED = {
@@ -128,8 +185,8 @@ REFUSED = {
     "sk_buff.mark:~0xffffffffffffffff": ("mask must be greater than 0", 14),
     "sk_buff.skb_iif:0xbad": ("mask is only supported for", 9),
     "sk_buff.users:~0x0:nf_conn.mark": ("can be cast", 9),
-    "sk_buff._nfct:~0x0:u32.mark": ("Could not resolve u32 to a struct or typedef", 9),
-    "sk_buff._nfct:~0x0:nf_conn_p.mark": ("cannot be an alias to a pointer", 9),
+    "sk_buff._nfct:~0x0:u32.mark": ("Could not resolve u32 to a struct or typedef", 20),
+    "sk_buff._nfct:~0x0:nf_conn_p.mark": ("cannot be an alias to a pointer", 20),
     "sk_buff._nfct.mark": ("unexpected non-walkable type", 9),
     "sk_buff._nfct:~0x0:nf_conn": ("trying to cast a leaf member into nf_conn", 9),
     "sk_buff.twice.mtu": ("pointers of pointers are not supported", 9),
@@ -152,8 +209,8 @@ def test_generated_condition_is_the_one_written_in_c(types: KernelTypes, tmp_pat
     calls = []
     for number, (expression, condition) in enumerate(AGREE.items()):
         text = meta_filter(expression, types)
-        parts.append(text.replace("meta_term_", f"term_{number}_").replace("meta_matches", f"ours_{number}"))
-        calls.append(f'__builtin_printf("%d %d\\n", !!ours_{number}(s), !!({condition}));')
+        parts.append(text.replace("meta_", f"ours_{number}_"))
+        calls.append(f'__builtin_printf("%d %d\\n", !!ours_{number}_matches(s), !!({condition}));')
     body = "\n".join(calls)
     parts.append(
         "int main() { struct sk_buff *s = &skb_; struct net_device *d = s->dev; struct nf_conn *c = &ct;"
@@ -176,6 +233,11 @@ def test_mistake_is_told_with_its_column(types: KernelTypes, expression: str) ->
     assert message in first
     assert quoted == f"  {expression}"
     assert caret == f"  {' ' * (column - 1)}^ column {column}"
+
+
+def test_bytes_of_a_string_become_words_in_either_order() -> None:
+    assert words(b"abcdefgh\0", "little") == [(0x6867666564636261, (1 << 64) - 1), (0, 0xFF)]
+    assert words(b"abcdefghi", "big") == [(0x6162636465666768, (1 << 64) - 1), (0x69 << 56, 0xFF << 56)]
 
 
 def test_filter_beyond_all_measure_is_refused_with_its_size(types: KernelTypes) -> None:

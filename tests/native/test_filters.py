@@ -2,6 +2,9 @@
 
 import pytest
 
+from tests.support.collect import retis
+
+NAMES = ("len", "mark", "priority", "skb_iif", "truesize", "protocol", "pkt_type", "dev.mtu", "dev.ifindex")
 SENT = ("-p", "net:net_dev_start_xmit")
 
 
@@ -26,5 +29,63 @@ def test_meta_filter_compares_numbers(two_ns, collect, expression, reported):
 )
 def test_packet_filter_sees_the_frame(two_ns, collect, expression, reported):
     with collect("-c", "skb", "-f", f"icmp[icmptype] == 8 and ({expression})", *SENT) as run:
+        two_ns.a.ping(two_ns.b_address, 2)
+    assert len(run.events) == reported
+
+
+def _names(count: int) -> str:
+    return " or ".join(f'sk_buff.dev.name == "verylongname{number:03}"' for number in range(count))
+
+
+def _walks(count: int) -> str:
+    # the way to one is not the way to the other, so each is walked from the start
+    ways = ("sk_buff.sk.__sk_common.skc_net.net.ns.inum", "sk_buff.dev.nd_net.net.user_ns.ns.inum")
+    return " or ".join(f"{ways[number % 2]} == {number}" for number in range(count))
+
+
+def _numbers(count: int) -> str:
+    text = "sk_buff.mark == 99"
+    for number in range(count):
+        term = f"sk_buff.{NAMES[number % 9]} {('==', '<', '>=', '!=')[number % 4]} {number}"
+        text = f"{term} and ({text})" if number % 9 == 0 else f"{text} {'and' if number % 3 else 'or'} {term}"
+    return f"({text}) and sk_buff.mark == 99"
+
+
+@pytest.mark.parametrize(
+    "lengthy",
+    [_names(2), _names(40), _numbers(100), _walks(60), _names(511)],
+    ids=["2 names", "40 names", "100 numbers", "60 walks", "as many names as there may be"],
+)
+def test_long_meta_filter_is_not_too_complex(two_ns, collect, lengthy):
+    expression = f"({lengthy}) or sk_buff.mark == 7"
+    with collect("-c", "skb", "-f", "icmp[icmptype] == icmp-echo", "-m", expression, *SENT) as run:
+        two_ns.a.ping(two_ns.b_address, 2, "-m", "7")
+        two_ns.a.ping(two_ns.b_address, 1, "-m", "8")
+    assert len(run.events) == 2
+
+
+def test_filter_that_is_too_complex_is_refused_with_its_size():
+    done = retis("collect", "-c", "skb", "-m", _names(600), *SENT)
+    assert done.returncode == 1
+    assert "Error: the meta filter is too complex: 600 comparisons, at most 512" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("expression", "reported"),
+    [
+        ('sk_buff.dev.ifalias.ifalias == "to the other end"', 2),
+        ('sk_buff.dev.ifalias.ifalias == "to the other"', 0),
+        ('sk_buff.dev.ifalias.ifalias != "to the other end, or so"', 2),
+        ('sk_buff.dev.name == "veth-a" and sk_buff.dev.ifalias.ifalias == "to the other end"', 2),
+        ('sk_buff.dev.name != "veth-a"', 0),
+        # a char *, of const memory
+        ('sk_buff.dev.rtnl_link_ops.kind == "veth"', 2),
+        ('sk_buff.dev.rtnl_link_ops.kind == "veth-and-more"', 0),
+    ],
+)
+def test_meta_filter_compares_strings(two_ns, collect, expression, reported):
+    two_ns.a.ip("link", "set", two_ns.a_device, "alias", "to the other end")
+    with collect("-c", "skb", "-f", "icmp[icmptype] == icmp-echo", "-m", expression, *SENT) as run:
         two_ns.a.ping(two_ns.b_address, 2)
     assert len(run.events) == reported
