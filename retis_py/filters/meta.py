@@ -10,6 +10,7 @@ do: ``a or b and c`` is ``(a or b) and c``; parentheses override that. What cann
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,9 @@ STRING: /"[^"]+"/ | /'[^']+'/
 
 #: comparisons of a filter
 _MAX_COMPARISONS = 512
+#: characters of an expression that an error shows
+_SHOWN = 160
+_EXAMPLE = "for instance sk_buff.mark == 1"
 
 
 @cache
@@ -54,21 +58,18 @@ def _parser() -> Any:
 
 def meta_filter(expression: str, types: KernelTypes) -> str:
     """C of meta_matches() for *expression* on a kernel with *types*; raises FilterError pointing at the column."""
-    from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+    from lark.exceptions import UnexpectedInput
 
+    try:
+        expression.encode()
+    except UnicodeEncodeError as error:  # what the shell handed over was not UTF-8
+        raise _located(expression, "not valid UTF-8", error.start, "") from None
     try:
         tree = _parser().parse(expression)
         compiler = Compiler(types)
         compiler.expression(tree.children[0])
     except UnexpectedInput as error:
-        column = max(getattr(error, "column", 0) - 1, 0)
-        at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-        if at_end:
-            column = len(expression)
-        what = "unexpected end" if at_end else "syntax error"
-        if isinstance(error, UnexpectedCharacters):
-            what = f"unexpected character {expression[column : column + 1]!r}"
-        raise _located(expression, what, column, "") from None
+        raise _located(expression, *_mistake(expression, error)) from None
     except TermError as error:
         raise _located(expression, str(error), error.column, error.hint) from None
     terms = compiler.code.terms
@@ -80,7 +81,46 @@ def meta_filter(expression: str, types: KernelTypes) -> str:
     return compiler.code.text()
 
 
+def _mistake(expression: str, error: Any) -> tuple[str, int, str]:
+    """What a syntax error is about, at which column, and a hint."""
+    at = error.pos_in_stream or 0
+    expected = getattr(error, "allowed", None) or getattr(error, "accepts", None) or error.expected
+    at_end = getattr(error, "token", None) is not None and error.token.type == "$END"
+    if at_end:
+        at = len(expression)
+    here = expression[at : at + 1]
+    word = re.search(r"\w*$", expression[:at])
+    begin = word.start() if word else at
+    starts = "SK_BUFF" in expected
+    if here and here in "'\"" and expression[at : at + 2] == 2 * here:
+        return "a string has at least one character", at, ""
+    if here and here in "'\"" and expression.count(here, at) == 1:
+        return "the string does not end", at, f"a {here} is missing"
+    if here == "=" and "OP" in expected:
+        return "unexpected character '='", at, "did you mean ==?"
+    if starts and here.isalnum():
+        return "a term begins with sk_buff", at, _EXAMPLE
+    if expression[begin:at] == "sk_buff" and re.match(r"\w", here):
+        return "a term begins with sk_buff", begin, _EXAMPLE
+    if re.match(r"\d", expression[begin:at]) and re.match(r"\w", here):
+        number = re.match(r"\w*", expression[begin:])
+        text = number.group() if number else ""
+        return f"{text} is not a number", begin, "numbers are decimal, 0x and hexadecimal, or 0b and binary digits"
+    if at_end:
+        return "unexpected end", at, "a ) is missing" if "RPAR" in expected and "(" in expression else ""
+    if "token" not in vars(error):
+        return f"unexpected character {here!r}", at, ""
+    if "INFIX" in expected and here != ")":
+        return "syntax error", at, "terms are joined by and, or"
+    return "syntax error", at, _EXAMPLE if starts else ""
+
+
 def _located(expression: str, message: str, column: int, hint: str) -> FilterError:
+    # of a long expression, what is around the mistake
+    start = max(0, min(column - _SHOWN // 2, len(expression) - _SHOWN))
+    shown = "".join(c if c.isprintable() else "?" for c in expression[start : start + _SHOWN])
+    before, after = "..." * (start > 0), "..." * (start + _SHOWN < len(expression))
+    caret = " " * (len(before) + column - start)
     return FilterError(
-        f"meta filter: {message}\n  {expression}\n  {' ' * column}^ column {column + 1}", hint=hint or None
+        f"meta filter: {message}\n  {before}{shown}{after}\n  {caret}^ column {column + 1}", hint=hint or None
     )

@@ -77,11 +77,16 @@ def _libpcap() -> ctypes.CDLL:
 
 def compile_pcap(expression: str, linktype: int) -> list[Instruction]:
     """*expression* as classic BPF for frames of *linktype*; raises FilterError with libpcap's own words."""
+    try:
+        raw = expression.encode()
+    except UnicodeEncodeError:  # what the shell handed over was not UTF-8
+        shown = expression.encode(errors="replace").decode()
+        raise FilterError("Could not compile the filter: not valid UTF-8", f"the expression was: {shown}") from None
     lib = _libpcap()
     handle = lib.pcap_open_dead(linktype, _SNAPLEN)
     program = _Program()
     try:
-        if lib.pcap_compile(handle, ctypes.byref(program), expression.encode(), 1, _NETMASK_UNKNOWN):
+        if lib.pcap_compile(handle, ctypes.byref(program), raw, 1, _NETMASK_UNKNOWN):
             reason = (lib.pcap_geterr(handle) or b"").decode(errors="replace")
             raise FilterError(
                 f"Could not compile the filter: libpcap error: {reason}",

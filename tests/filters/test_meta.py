@@ -161,7 +161,25 @@ AGREE = {
     "\tsk_buff.cloned==1&&sk_buff.mark>0 ": "s->cloned == 1 && s->mark > 0",
 }
 REFUSED = {
-    "dev.mark == 1": ("syntax error", 1),
+    "dev.mark == 1": ("a term begins with sk_buff", 1),
+    "skb.mark": ("a term begins with sk_buff", 1),
+    "sk_bufff.mark": ("a term begins with sk_buff", 1),
+    "sk_buff.mark and (skb.mark)": ("a term begins with sk_buff", 19),
+    "()": ("syntax error", 2),
+    "sk_buff.mark)": ("syntax error", 13),
+    "sk_buff.mark == == 1": ("syntax error", 17),
+    'sk_buff.dev.name == ""': ("a string has at least one character", 21),
+    "sk_buff.dev.name == ''": ("a string has at least one character", 21),
+    'sk_buff.dev.name == "eth0': ("the string does not end", 21),
+    "sk_buff.cloned and sk_buff.dev.name == 'eth0": ("the string does not end", 40),
+    "sk_buff.mark == 0b2": ("0b2 is not a number", 17),
+    "sk_buff.mark == 0X10": ("0X10 is not a number", 17),
+    "sk_buff.mark == 0xfg": ("0xfg is not a number", 17),
+    "sk_buff.mark:0b2": ("0b2 is not a number", 14),
+    "sk_buff.mark == 10k or sk_buff.cloned": ("10k is not a number", 17),
+    "sk_buff.mark:0x10000000000000001 == 1": ("wider than 64 bits", 14),
+    "sk_buff.skb_iif == -9223372036854775809": ("wider than 64 bits", 20),
+    "sk_buff.table == 'x'": ("array of arrays are not supported.", 9),
     "sk_buff": ("unexpected end", 8),
     "sk_buff.mark ==": ("unexpected end", 16),
     "sk_buff.mark == 1 xor sk_buff.mark": ("syntax error", 19),
@@ -251,12 +269,43 @@ def test_filter_beyond_all_measure_is_refused_with_its_size(types: KernelTypes) 
         ("sk_buff.mrk", "did you mean mark?"),
         ("sk_buff.dev.naem", "did you mean name?"),
         ("sk_buff.dev.state == UPP", "did you mean UP?"),
+        ("sk_buff._nfct:~0x7:nf_con.mark", "did you mean nf_conn?"),
+        ("sk_buff._nfct:~0x7:nf_conn_q.mark", "did you mean nf_conn_t?"),
+        ("sk_buff._nfct:~0x7:u32.mark", "u32 is neither a struct nor a union"),
+        ("sk_buff.mark = 1", "did you mean ==?"),
+        ("dev.mark", "for instance sk_buff.mark == 1"),
+        ("(sk_buff.mark == 1", "a ) is missing"),
+        ("sk_buff.mark sk_buff.len", "terms are joined by and, or"),
     ],
 )
-def test_nearest_name_is_suggested(types: KernelTypes, expression: str, hint: str) -> None:
+def test_way_out_is_suggested(types: KernelTypes, expression: str, hint: str) -> None:
     with pytest.raises(FilterError) as error:
         meta_filter(expression, types)
     assert error.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "column"),
+    [
+        ('sk_buff.dev.name == "\udcff"', "not valid UTF-8", 22),
+        ("\udcff", "not valid UTF-8", 1),
+        ("sk_buff.mark == " + "9" * 5000, "wider than 64 bits", 17),
+        ("sk_buff.mark:0x" + "f" * 5000, "wider than 64 bits", 14),
+        ("(" * 600 + "sk_buff.mark" + ")" * 600, "nested more than 64 deep", 66),
+        ("sk_buff.mark or (" * 66 + "sk_buff.mark" + ")" * 66, "nested more than 64 deep", 65 * 17 + 1),
+    ],
+    ids=["bytes in a string", "bytes", "digits", "mask", "parentheses", "parentheses on the right"],
+)
+def test_filter_beyond_all_reason_is_refused(types: KernelTypes, expression: str, message: str, column: int) -> None:
+    with pytest.raises(FilterError, match=message) as error:
+        meta_filter(expression, types)
+    _, quoted, caret = str(error.value).split("\n")
+    assert len(quoted) < 200 and caret.endswith(f" ^ column {column}")
+    assert quoted[caret.index("^")] == expression[column - 1].replace("\udcff", "?")
+
+
+def test_zeros_in_front_do_not_make_a_number_wide(types: KernelTypes) -> None:
+    assert meta_filter("sk_buff.mark == " + "0" * 5000 + "7", types) == meta_filter("sk_buff.mark == 7", types)
 
 
 def test_unreadable_memory_does_not_match(types: KernelTypes, tmp_path: Path) -> None:

@@ -180,6 +180,17 @@ def test_syntax_error_is_told_in_libpcaps_words() -> None:
 
 
 @pytest.mark.parametrize(
+    "expression",
+    ["\udcff", "host \udcff and tcp", "ip[0] == " + "9" * 5000, "(" * 5000 + "tcp"],
+    ids=["bytes", "bytes in it", "digits", "parentheses"],
+)
+def test_filter_beyond_all_reason_is_refused(expression: str) -> None:
+    with pytest.raises(FilterError, match="Could not compile the filter") as error:
+        subject.packet_filter(expression)
+    f"{error.value}{error.value.hint}".encode()
+
+
+@pytest.mark.parametrize(
     ("expression", "l3"),
     [
         ("tcp port 443", True),

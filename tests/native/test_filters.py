@@ -1,8 +1,10 @@
 """Filters of more kinds than the lab has time for, on this machine's own kernel."""
 
+import subprocess
+
 import pytest
 
-from tests.support.collect import retis
+from tests.support.collect import RETIS, retis
 
 NAMES = ("len", "mark", "priority", "skb_iif", "truesize", "protocol", "pkt_type", "dev.mtu", "dev.ifindex")
 SENT = ("-p", "net:net_dev_start_xmit")
@@ -89,3 +91,23 @@ def test_meta_filter_compares_strings(two_ns, collect, expression, reported):
     with collect("-c", "skb", "-f", "icmp[icmptype] == icmp-echo", "-m", expression, *SENT) as run:
         two_ns.a.ping(two_ns.b_address, 2)
     assert len(run.events) == reported
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("-f", b"\xff"),
+        ("-m", b"\xff"),
+        ("-m", b'sk_buff.dev.name == "\xff"'),
+        ("-m", b"sk_buff.mark == " + b"9" * 5000),
+        ("-m", b"(" * 600 + b"sk_buff.mark" + b")" * 600),
+        ("-m", b"dev.mark"),
+    ],
+    ids=["packet filter", "bytes", "bytes in a string", "digits", "parentheses", "mistake"],
+)
+def test_bad_filter_is_an_error_of_one_line(option):
+    command = [RETIS, "collect", "-c", "skb", *SENT, *option]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert said.count("Error: ") == 1 and "Traceback" not in said
