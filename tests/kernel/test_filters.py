@@ -3,10 +3,12 @@
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from retis_py.errors import RetisError
+from retis_py.kernel.types import KernelTypes
 from tests.support.events import addresses, frame
 from tests.support.inprocess import Wire, collected
 
@@ -73,10 +75,10 @@ def wire():
         ends.close()
 
 
-def _seen(wire, **options) -> list[bytes]:
-    """Which of the frames were reported where they arrive, in order."""
+def _seen(wire, probes=RECEIVED, **options) -> list[bytes]:
+    """Which of the frames were reported, in order; where they arrive unless *probes* says otherwise."""
     _, ends, frames = wire
-    events = collected(lambda: ends.send(frames), collectors=("skb", "dev"), probes=RECEIVED, **options)
+    events = collected(lambda: ends.send(frames), collectors=("skb", "dev"), probes=probes, **options)
     # other traffic on this machine aside
     return [frame(event) for event in events if frame(event) in [sent[:255] for sent in frames]]
 
@@ -137,6 +139,20 @@ META_FILTERS = [
     ("sk_buff.pkt_type:~0b10 or sk_buff.len == 308", lambda f: f[:6] == BROADCAST or len(f) == 322),
     ('(sk_buff.dev.name == "veth-b" and sk_buff.len < 50)', lambda f: len(f) - 14 < 50),
     ('sk_buff.dev.name != "veth-b"', lambda f: False),
+    # strings behind a pointer: constant ones, and one that was allocated for its length
+    ('sk_buff.dev.rtnl_link_ops.kind == "veth" and sk_buff.len > 90', lambda f: len(f) - 14 > 90),
+    ('sk_buff.dev.rtnl_link_ops.kind == "vet" or sk_buff.dev.rtnl_link_ops.kind == "veth-b"', lambda f: False),
+    ('sk_buff.dev.rtnl_link_ops.kind != "veth of another kind"', lambda f: True),
+    ('sk_buff.dev.dev.kobj.name == "veth-b"', lambda f: True),
+    ('sk_buff.dev.dev.kobj.name == "veth-"', lambda f: False),
+    # casts: of the data to what they are, and one within another
+    ("sk_buff.data:~0x0:iphdr.protocol == 17 and sk_buff.len > 24", lambda f: f[23] == 17 and len(f) > 38),
+    ("sk_buff.data:~0x0:iphdr.version == 6", lambda f: f[14] >> 4 == 6),
+    (
+        'sk_buff.dev:~0x0:net_device.ip_ptr:~0x0:in_device.dev:~0x0:net_device.name == "veth-b" and sk_buff.len > 90',
+        lambda f: len(f) - 14 > 90,
+    ),
+    ('sk_buff.dev:~0x0:net_device.ip_ptr:~0x0:in_device.dev:~0x0:net_device.name == "veth-a"', lambda f: False),
 ]
 
 
@@ -144,6 +160,40 @@ META_FILTERS = [
 def test_meta_filter_reports_what_matches(wire, expression, matches):
     frames = wire[2]
     assert _seen(wire, meta_filter=expression) == [sent[:255] for sent in frames if matches(sent)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "all_match"),
+    [
+        # enum socket_state (include/uapi/linux/net.h) of the packet socket that sends
+        ("sk_buff.sk.sk_socket.state == SS_UNCONNECTED", True),
+        ("sk_buff.sk.sk_socket.state != SS_UNCONNECTED", False),
+        ("sk_buff.sk.sk_socket.state == SS_CONNECTED", False),
+        ("sk_buff.sk.sk_socket.state > SS_FREE and sk_buff.sk.sk_socket.state < SS_CONNECTED", True),
+    ],
+)
+def test_meta_filter_knows_the_values_of_an_enum_by_name(wire, expression, all_match):
+    sent = [frame[:255] for frame in wire[2]]
+    assert _seen(wire, probes=("net:net_dev_start_xmit",), meta_filter=expression) == (sent if all_match else [])
+
+
+@pytest.mark.parametrize("operator", ["<", ">=", "==", "!="])
+def test_meta_filter_reads_a_signed_bitfield(wire, operator):
+    """Few structures have one: the packets' data are looked at as if they were one of those."""
+    types = KernelTypes().vmlinux
+    if not types.has_member("bpf_reg_state", "iter.depth"):
+        pytest.skip("struct bpf_reg_state of this kernel has no signed bitfield")
+    # u32 of 2 bits of state and 30 of depth, behind a pointer and an id
+    at = types.offset_of("bpf_reg_state", "iter") + 12
+    depths = {f: struct.unpack_from("<i", f, 14 + at)[0] >> 2 for f in wire[2] if len(f) - 14 >= at + 4}
+    due = min(depths.values()) if operator == "==" else 0
+    assert min(depths.values()) < 0 < max(depths.values())
+    seen = _seen(
+        wire,
+        meta_filter=f"sk_buff.len >= {at + 4} and sk_buff.data:~0x0:bpf_reg_state.iter.depth {operator} {due}",
+    )
+    holds = {"<": int.__lt__, ">=": int.__ge__, "==": int.__eq__, "!=": int.__ne__}[operator]
+    assert seen == [f[:255] for f, depth in depths.items() if holds(depth, due)]
 
 
 def test_both_filters_must_match(wire):
@@ -187,3 +237,71 @@ def test_meta_filter_follows_a_cast_to_the_connection(two_ns):
         meta_filter="sk_buff._nfct:~0x7:nf_conn.mark == 7",
     )
     assert [frame(event)[-7:-5] for event in seen] == [struct.pack(">H", 1001)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "reported"),
+    [
+        ("src host 10.0.42.1 and udp dst port 1001", 3),
+        ("src host 10.0.42.1 and udp[8] == 0x78", 3),
+        # from the IP header on: 20 bytes, 8 of UDP, and one
+        ("src host 10.0.42.1 and len == 29", 3),
+        ("src host 10.0.42.1 and len == 43", 0),
+        ("src host 10.0.42.1 and not udp", 0),
+        ("src host 10.0.42.1 and udp dst port 1002", 0),
+        ("arp or tcp or ip6", 0),
+        # what only frames have
+        ("ether[12:2] == 0x800 and src host 10.0.42.1", 0),
+        ("ether proto 0x800 and ether host ff:ff:ff:ff:ff:ff", 0),
+        ("vlan or udp", 0),
+    ],
+)
+def test_packet_filter_looks_at_packets_that_are_no_frames_yet(two_ns, expression, reported):
+    seen = collected(
+        lambda: two_ns.a.send_udp(two_ns.b_address, 1001, count=3),
+        collectors=("skb",),
+        probes=("kprobe:ip_output",),
+        packet_filter=expression,
+    )
+    assert [addresses(event) for event in seen] == [(two_ns.a_address, two_ns.b_address)] * reported
+
+
+@pytest.mark.parametrize(
+    ("name", "reported"), [("sch_prio", 3), ("sch_pri", 0), ("sch_prio of more than thirty", 0)]
+)
+def test_meta_filter_compares_an_array_of_more_than_32_bytes(two_ns, name, reported):
+    two_ns.a.run("tc", "qdisc", "add", "dev", two_ns.a_device, "root", "prio")
+    if "sch_prio" not in Path("/proc/modules").read_text():
+        pytest.skip("sch_prio is no module of this kernel, so it has no struct module with a name")
+    seen = collected(
+        lambda: two_ns.a.ping(two_ns.b_address, 3),
+        collectors=("skb",),
+        probes=("net:net_dev_start_xmit",),
+        packet_filter="icmp[icmptype] == icmp-echo",
+        meta_filter=f'sk_buff.dev.qdisc.ops.owner.name == "{name}"',
+    )
+    assert len(seen) == reported
+
+
+@pytest.mark.parametrize(
+    ("options", "reported"),
+    [
+        ({"packet_filter": "vlan 100"}, 0),
+        ({"packet_filter": "udp port 1001", "meta_filter": "sk_buff.vlan_tci:0xfff == 100"}, 3),
+        ({"packet_filter": "udp port 1001", "meta_filter": "sk_buff.vlan_tci:0xfff == 101"}, 0),
+    ],
+    ids=["packet filter", "meta filter", "another tag"],
+)
+def test_offloaded_vlan_tag_is_for_the_meta_filter(two_ns, options, reported):
+    """veth takes tags beside the packet."""
+    two_ns.a.ip(f"link add link {two_ns.a_device} name tagged type vlan id 100")
+    two_ns.a.ip("address add 10.0.43.1/24 dev tagged")
+    two_ns.a.ip("link set tagged up")
+    two_ns.a.ip("neigh replace 10.0.43.2 lladdr 02:00:00:00:00:02 dev tagged")
+    seen = collected(
+        lambda: two_ns.a.send_udp("10.0.43.2", 1001, count=3),
+        collectors=("skb", "dev"),
+        probes=("net:net_dev_start_xmit",),
+        **options,
+    )
+    assert [event["dev"]["name"] for event in seen] == [two_ns.a_device] * reported

@@ -1,9 +1,15 @@
 """Filters of more kinds than the lab has time for, on this machine's own kernel."""
+# ruff: noqa: F401 (importing a test is running it here)
 
 import subprocess
 
 import pytest
 
+from tests.kernel.test_filters import (
+    test_meta_filter_knows_the_values_of_an_enum_by_name,
+    test_meta_filter_reads_a_signed_bitfield,
+    wire,
+)
 from tests.support.collect import RETIS, retis
 
 NAMES = ("len", "mark", "priority", "skb_iif", "truesize", "protocol", "pkt_type", "dev.mtu", "dev.ifindex")
