@@ -41,17 +41,56 @@ BPF_ARRAY(settings, struct settings, 1);
 /* Why something is missing, counted per probe and per CPU. Keep in step with retis_py/kernel/losses.py. */
 enum loss {
 	LOSS_BUFFER_FULL,	/* perf buffer without room */
-	LOSS_NESTED,		/* more probes within probes than there is scratch memory for */
+	LOSS_NESTED,		/* more hits under way on the CPU than there is scratch memory for */
 	LOSS_UNTRACKED,		/* tracking map full: reported, but without identity */
 	LOSSES,
 };
 BPF_PERCPU_ARRAY(losses, u64, MAX_PROBES * LOSSES);
 
+/* What the reader looks at again and again, so it is mapped into its memory: a system call on a map would keep the
+ * kernel from running kprobes' programs on that CPU meanwhile (bpf_disable_instrumentation()). */
+enum { SLOTS = 8 };
+struct cpu {
+	u64 since[SLOTS];	/* ns, when hits under way began; 0: none, 1: one is just beginning */
+	u64 lost[LOSSES];	/* sums of `losses` */
+	u64 passed;		/* hits that passed the filters where events are reported */
+	u64 empty;		/* of them those that no collector had anything to say of */
+	u64 pad[3];		/* CPUs do not share cache lines */
+};
+BPF_F_TABLE("array", u32, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
+
+static __always_inline struct cpu *this_cpu(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return cpus.lookup(&cpu);
+}
+
+/* Additions are atomic: a hit of the same CPU may come in between. */
+static __always_inline void count_passed(void)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (cpu)
+		lock_xadd(&cpu->passed, 1);
+}
+
+static __always_inline void count_empty(void)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (cpu)
+		lock_xadd(&cpu->empty, 1);
+}
+
 static __always_inline void count_loss(u16 probe, enum loss why)
 {
 	u32 key = probe * LOSSES + why;
 	u64 *count = losses.lookup(&key);
+	struct cpu *cpu = this_cpu();
 
 	if (count)
-		(*count)++;
+		lock_xadd(count, 1);
+	if (cpu)
+		lock_xadd(&cpu->lost[why], 1);
 }

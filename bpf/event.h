@@ -5,9 +5,13 @@ struct event {
 	u8 data[MAX_EVENT - sizeof(struct header_raw)];
 };
 
-/* One hit's scratch memory. It is a level deeper when an interrupt's probe comes on top of a task's. */
+/* The scratch memory of one hit. A CPU has some: an interrupt's probe may come on top of a task's, and where programs can
+ * be preempted (user space probes; tracepoints since they are guarded by SRCU, on preemptible kernels) hits end in any
+ * order. */
 struct scratch {
 	struct event event;
+	u32 users;		/* 1: taken */
+	u32 slot;		/* which of the CPU's it is */
 	u32 size;		/* bytes of event.data in use */
 	u32 tail;		/* bytes of the tail in use, after `size` */
 	struct sk_buff skb;	/* [SKB_FIRST, SKB_LAST) of it is copied: the rest is stale */
@@ -16,9 +20,54 @@ struct scratch {
 #endif
 };
 
-enum { LEVELS = 4 };		/* task, softirq, interrupt, NMI */
-BPF_PERCPU_ARRAY(scratch, struct scratch, LEVELS);
-BPF_PERCPU_ARRAY(level, u32, 1);
+BPF_PERCPU_ARRAY(scratch, struct scratch, SLOTS);
+
+/* Takes scratch memory and tells the time. Others on this CPU may come at any point: memory is had by whose addition
+ * made its users one. NULL: there is none left, or, hardly ever, two got into each other's way.
+ *
+ * From before the time is told until the memory is given back, the hit is one under way: no event that is not in the
+ * buffers yet is older than those, so what puts events in order waits for them (retis_py/kernel/merge.py). */
+static __always_inline struct scratch *take_scratch(u64 *now)
+{
+	struct cpu *cpu = this_cpu();
+	struct scratch *s = NULL;
+	u32 i, at;
+	u64 slot;
+
+#pragma unroll
+	for (i = 0; i < SLOTS; i++) {
+		at = i;
+		s = scratch.lookup(&at);
+		if (!s)
+			return NULL;
+		lock_xadd(&s->users, 1);
+		if (*(volatile u32 *)&s->users == 1)
+			break;
+		lock_xadd(&s->users, -1);
+		s = NULL;
+	}
+	if (!s || !cpu)
+		return NULL;
+	slot = i;
+	OPAQUE(slot);
+	slot &= SLOTS - 1;
+	s->slot = slot;
+	*(volatile u64 *)&cpu->since[slot] = 1;
+	*now = bpf_ktime_get_ns();
+	*(volatile u64 *)&cpu->since[slot] = *now;
+	return s;
+}
+
+static __always_inline void give_scratch(struct scratch *s)
+{
+	struct cpu *cpu = this_cpu();
+	u64 at = s->slot;
+
+	OPAQUE(at);
+	if (cpu)
+		*(volatile u64 *)&cpu->since[at & (SLOTS - 1)] = 0;
+	lock_xadd(&s->users, -1);
+}
 
 BPF_PERF_OUTPUT(events);
 

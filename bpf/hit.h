@@ -40,21 +40,10 @@ static __always_inline void add_values(struct scratch *s, struct context *ctx, u
 }
 #endif
 
-static __always_inline void report(struct context *ctx, u32 flags)
+static __always_inline void report(struct scratch *s, struct context *ctx, u32 flags)
 {
-	u32 zero = 0, at, sections;
-	volatile u32 *depth = level.lookup(&zero);
-	struct scratch *s;
+	u32 sections = 0;
 
-	if (!depth)
-		return;
-	at = *depth;
-	s = scratch.lookup(&at);
-	if (!s) {
-		count_loss(ctx->probe, LOSS_NESTED);
-		return;
-	}
-	*depth = at + 1;
 	begin_event(s, ctx);
 #if HAVE_STACK
 	if (flags & HIT_STACK)
@@ -63,21 +52,23 @@ static __always_inline void report(struct context *ctx, u32 flags)
 #if HAVE_VALUES
 	add_values(s, ctx, flags);
 #endif
-	if (!run_hooks(s, ctx, flags)) {
+	if (!run_hooks(s, ctx, flags))
 		sections = s->event.header.sections & ~(1U << SECTION_STACK);
-		if (sections)	/* nothing to say, no event */
-			submit_event(s, ctx);
-	}
-	*depth = at;
+	if (sections)
+		submit_event(s, ctx);
+	else
+		count_empty();
 }
 
 static __always_inline int hit(struct context *ctx, u32 flags)
 {
 	struct tracking_info *info = NULL;
+	struct scratch *s = NULL;
 	struct skb_brief brief;
 	struct settings *set;
 	struct tracked *count;
 	u32 zero = 0;
+	u64 now = 0;
 
 	set = settings.lookup(&zero);
 	count = tracked.lookup(&zero);
@@ -90,17 +81,24 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 		info = find_tracking(ctx->skb, ctx->head, set, count);
 		if (!info && !ctx->matched && !(packet_matches(&brief) && meta_matches(ctx->skb)))
 			return 0;
-		if (!ctx->timestamp)
-			ctx->timestamp = bpf_ktime_get_ns();
-		track(ctx, count, info, flags);
-	} else {
-		if (HAVE_FILTER)	/* nothing to match: not what was asked for */
-			return 0;
-		ctx->timestamp = bpf_ktime_get_ns();
+	} else if (HAVE_FILTER) {	/* nothing to match: not what was asked for */
+		return 0;
 	}
+	if (!(flags & HIT_SILENT)) {
+		count_passed();
+		s = take_scratch(&now);
+		if (!s)
+			count_loss(ctx->probe, LOSS_NESTED);
+	}
+	if (!ctx->timestamp)
+		ctx->timestamp = now ? now : bpf_ktime_get_ns();
+	if (ctx->skb)
+		track(ctx, count, info, flags);
 	run_observers(ctx, flags);
-	if (!(flags & HIT_SILENT))
-		report(ctx, flags);
+	if (s) {
+		report(s, ctx, flags);
+		give_scratch(s);
+	}
 	if (flags & TRACK_FREE && (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief)))
 		untrack(ctx->skb, ctx->head, set, count);
 	return 0;

@@ -1,14 +1,13 @@
 /* A hit of a user space probe: no packet, so no filter and no tracking; its one hook says whether there is an event.
- * These programs may sleep and be preempted, so the event is built on their stack: the scratch memory of the CPU is
- * handed out to hits that end in the order opposite to that in which they began.
+ * These programs may be preempted.
  *
- * The stack must be the thread's. Since v6.13 ("bpf: Find eligible subprogs for private stack support") the kernel puts
+ * Their stack must be the thread's. Since v6.13 ("bpf: Find eligible subprogs for private stack support") the kernel puts
  * that of such a program into memory of the CPU, where a thread that preempts another in the same program overwrites
  * it: of a thousand hits of four threads some were reported twice and others never. A program with a tail call is left
  * out of that, so each has one, into a table that stays empty. */
 BPF_PROG_ARRAY(no_private_stack, 1);
 
-struct user_event {
+struct user_event {		/* a struct event */
 	struct header_raw header;
 	struct user_raw user;
 	u8 section[32];
@@ -21,15 +20,23 @@ static __always_inline void *user_section(struct user_event *e, enum section_id 
 	return e->section;
 }
 
-static __always_inline int begin_user_hit(struct context *ctx)
+/* Scratch memory for the event; NULL if there shall be none. */
+static __always_inline struct scratch *begin_user_hit(struct context *ctx)
 {
 	u32 zero = 0;
 	struct settings *set = settings.lookup(&zero);
+	struct scratch *s;
 
 	if (!set || !set->enabled)
-		return 0;
-	ctx->timestamp = bpf_ktime_get_ns();
-	return 1;
+		return NULL;
+	s = take_scratch(&ctx->timestamp);
+	if (s) {
+		s->event.header.sections = 0;
+	} else {
+		count_passed();
+		count_loss(ctx->probe, LOSS_NESTED);
+	}
+	return s;
 }
 
 static __always_inline void submit_user_event(struct user_event *e, struct context *ctx, u32 size)
@@ -37,6 +44,7 @@ static __always_inline void submit_user_event(struct user_event *e, struct conte
 	struct pt_regs *regs = ctx->bpf;
 	struct header_raw *header = &e->header;
 
+	count_passed();
 	header->timestamp = ctx->timestamp;
 	header->sections |= 1U << SECTION_USER;
 	header->probe = ctx->probe;

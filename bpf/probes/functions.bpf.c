@@ -2,7 +2,7 @@
 
 struct function {
 	u16 probe;
-	s8 skb, dev, net, drop_reason;	/* of the argument, -1: none */
+	s16 skb, dev, net, drop_reason;	/* of the argument, -1: none */
 };
 BPF_HASH(functions, u64, struct function, MAX_PROBES);
 
@@ -15,7 +15,7 @@ static __always_inline struct function *this_function(struct pt_regs *regs)
 
 /* The registers are read first, one by one: a load whose place depends on a number is refused for a program's context,
  * and the compiler would make one of a switch. */
-static __always_inline u64 one_of(const u64 *args, s8 index)
+static __always_inline u64 one_of(const u64 *args, s16 index)
 {
 	u64 arg = 0;
 

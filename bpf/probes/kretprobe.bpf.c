@@ -1,9 +1,15 @@
 /* kretprobe: the return of a function. Its arguments are gone by then: a kprobe at the entry keeps them, under the
  * address of the return address, which is the same at both ends of a call and different for every call under way,
- * nested and concurrent ones included. */
+ * nested and concurrent ones included; but for one function that ends by jumping to another, so the probe is part of
+ * the key. */
+
+struct call {
+	u64 sp;
+	u64 probe;
+};
 
 /* A return can be missed (maxactive): the oldest entries make room. */
-BPF_TABLE("lru_hash", u64, struct entry_args, entries, 4096);
+BPF_TABLE("lru_hash", struct call, struct entry_args, entries, 4096);
 
 #if defined(__TARGET_ARCH_x86) || defined(__x86_64__) || defined(bpf_target_x86)
 #define RETURN_SLOT 8	/* `ret` has taken the return address off the stack */
@@ -11,9 +17,9 @@ BPF_TABLE("lru_hash", u64, struct entry_args, entries, 4096);
 #define RETURN_SLOT 0
 #endif
 
-static __always_inline int keep_args(struct pt_regs *regs)
+static __always_inline int keep_args(struct pt_regs *regs, u16 probe)
 {
-	u64 key = PT_REGS_SP(regs);
+	struct call key = { PT_REGS_SP(regs), probe };
 	struct entry_args kept = {};
 
 	kept.args[0] = PT_REGS_PARM1(regs);
@@ -29,9 +35,9 @@ static __always_inline int keep_args(struct pt_regs *regs)
 }
 
 /* The arguments of the call that returns; 0 if its entry was not seen. */
-static __always_inline int take_args(struct pt_regs *regs, struct entry_args *kept)
+static __always_inline int take_args(struct pt_regs *regs, u16 probe, struct entry_args *kept)
 {
-	u64 key = PT_REGS_SP(regs) - RETURN_SLOT;
+	struct call key = { PT_REGS_SP(regs) - RETURN_SLOT, probe };
 	struct entry_args *found = entries.lookup(&key);
 
 	if (!found)

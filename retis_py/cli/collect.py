@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -79,6 +81,16 @@ class _Output:
         self.path, self.keep = path, keep
         self.limit = None if rotate is None else parse_limit(rotate)
 
+    def check(self) -> None:
+        """Raises OutputError for a file that can't be written: opening it, which empties it, has to wait."""
+        if self.path is None:
+            return
+        path = Path(self.path)
+        place = path if path.exists() else path.parent
+        number = errno.EISDIR if path.is_dir() else 0 if place.exists() else errno.ENOENT
+        if number or not os.access(place, os.W_OK):
+            raise OutputError(f"Could not create or open '{path}'", hint=os.strerror(number or errno.EACCES))
+
     def open(self, startup: Callable[[Any], Any]) -> Any:
         """The writer, its startup event written; *startup* makes that event, of a split file if one is given."""
         from retis_py.events.rotate import RotatingWriter
@@ -150,7 +162,7 @@ class _Output:
     metavar="COUNT",
     help="Keep only the last COUNT files; needs --out-rotate.",
 )
-@click.option("--print", "print_", is_flag=True, help="Print events to stdout too, with --out.")
+@click.option("--print", "print_", is_flag=True, help="Print events to stdout also with --out.")
 @click.option("--stack", is_flag=True, help="Report the stack trace of all events.")
 @click.option("--probe-stack", is_flag=True, help="Probe the functions found in stack traces, too.")
 @click.option("--cmd", metavar="CMD", help="Run CMD in a shell, collect until it ends.")
@@ -166,12 +178,12 @@ class _Output:
 @click.option(
     "--ovs-track",
     is_flag=True,
-    help="Collector ovs: follow upcalls through ovs-vswitchd, if that has USDT probes (--enable-usdt-probes).",
+    help="Follow upcalls through ovs-vswitchd, if that has USDT probes (--enable-usdt-probes).",
 )
 @click.option(
     "--ovs-enrich-flows",
     is_flag=True,
-    help="Collector ovs: ask ovs-vswitchd for the datapath flow and the OpenFlow rules behind flows that are hit.",
+    help="Ask ovs-vswitchd for the datapath flow and the OpenFlow rules behind flows that are hit.",
 )
 @click.option(
     "--ovs-enrich-rate",
@@ -239,7 +251,6 @@ def command(ctx: click.Context, /, style: Style, out: str | None, print_: bool, 
         )
     )
     needs = (
-        ("--print", print_, "--out", out),
         ("--out-rotate", options["out_rotate"], "--out", out),
         ("--out-rotate-count", options["out_rotate_count"], "--out-rotate", options["out_rotate"]),
     )
@@ -262,14 +273,17 @@ def _collect(collection: Any, style: Style, output: _Output, to_stdout: bool, re
 
     with ExitStack() as stack:
         startup = startup_event(collection.options.cmdline)
+        output.check()
+        collection.stopped = stop_on_signals()
+        stack.callback(collection.close)
+        collection.attach()
+        # what is in the file already is not given up before it is known that there will be events
         writer = output.open(lambda split: startup if split is None else next_part(startup, split))
         if writer is not None:
             stack.callback(_close, writer)
         renderer = TextRenderer(style, Clock(startup.startup.clock_monotonic_offset.nanoseconds()))
         end = "\n\n" if style.multi_line else "\n"
-        collection.stopped = stop_on_signals()
-        stack.callback(collection.close)
-        collection.attach()
+        collection.begin()
         if ready is not None:
             ready.touch()
         flushed = time.monotonic()

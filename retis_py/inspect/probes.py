@@ -77,13 +77,13 @@ def _tracepoints(spec: Spec, system: System) -> Collection[str]:
 
 def _search(spec: Spec, system: System, known: frozenset[str]) -> list[Found]:
     out = []
-    tracepoint = spec.type == "raw_tracepoint"
-    for name in _tracepoints(spec, system) if tracepoint else _functions(spec, system):
-        if tracepoint:
-            parameters = system.types.tracepoint(name.rpartition(":")[2])
-        else:
-            parameters = system.function(name, many=True)
-        probe = Probe(spec.type, name, tuple(parameters or ()))
+    if spec.type == "raw_tracepoint":
+        names = _tracepoints(spec, system)
+        found = {name: system.types.tracepoint(name.rpartition(":")[2]) or [] for name in names}
+    else:
+        found, _ = system.functions(_functions(spec, system), known)
+    for name, parameters in found.items():
+        probe = Probe(spec.type, name, tuple(parameters))
         arguments = tuple(parameter for parameter in probe.parameters[: probe.visible] if parameter.type in known)
         if arguments:
             out.append(Found(probe.name, arguments))

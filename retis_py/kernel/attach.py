@@ -11,7 +11,7 @@ from retis_py.errors import ProbeError
 from retis_py.kernel.compose import Shape
 from retis_py.kernel.plan import Planned
 from retis_py.kernel.session import Function, Session
-from retis_py.kernel.symbols import Symbols
+from retis_py.kernel.system import System
 from retis_py.kernel.usdt import UserProcess
 
 __all__ = ["MANY", "attach_all", "gather", "progress"]
@@ -57,17 +57,18 @@ def attach_all(
     session: Session,
     planned: Sequence[Planned],
     shapes: Sequence[Shape],
-    symbols: Symbols,
+    system: System,
     process: UserProcess | None = None,
 ) -> int:
     """Attach all probes; returns how many there are now. A required one that cannot be attached is an error, unless
-    it is one of many: those are left out with one warning."""
+    it is one of many or was found by a pattern: those are left out with one warning."""
     numbers = {shape: number for number, shape in enumerate(shapes)}
     together: dict[Shape, list[Function]] = {}
+    refused: list[str] = []
     attached = 0
     for index, (probe, shape, required, positions) in enumerate(planned):
         if shape.many:
-            address, _ = symbols.table.get(probe.symbol, (0, None))
+            address, _ = system.symbols.table.get(probe.symbol, (0, None))
             together.setdefault(shape, []).append(Function(index, probe.symbol, address, positions))
             continue
         function = shape.function(numbers[shape])
@@ -85,15 +86,19 @@ def attach_all(
                     session.attach_kprobe("kretprobe_entry", index, probe.attach_name)
             attached += 1
         except ProbeError as error:
-            if required:
+            if required and not probe.by_pattern:
                 raise
-            _log.debug("no tracking at %s: %s", probe.name, error)
-    refused: list[str] = []
+            if required:
+                refused.append(probe.symbol)
+            else:
+                _log.warning("packets may keep their identity too long or lose it: %s", error)
     with progress("Attaching probes", sum(map(len, together.values()))) as step:
         for shape, targets in together.items():
             known = [target for target in targets if target.address]
             missing = [target.symbol for target in targets if not target.address]
-            left_out = missing + session.attach_kprobes(shape.function(numbers[shape]), known, step)
+            left_out = missing + session.attach_kprobes(
+                shape.function(numbers[shape]), known, system.kprobe_multi, step
+            )
             attached += len(targets) - len(left_out)
             refused += left_out
     if refused:

@@ -9,15 +9,26 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 from collections.abc import Sequence
 
 from retis_py.kernel.libbpf import libc
 
-__all__ = ["KPROBE", "KPROBE_MULTI", "RAW_TRACEPOINT", "BpfError", "link_kprobe_multi", "load_program"]
+__all__ = [
+    "KPROBE",
+    "KPROBE_MULTI",
+    "RAW_TRACEPOINT",
+    "BpfError",
+    "link_kprobe_multi",
+    "load_program",
+    "recursion_misses",
+]
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*
 KPROBE_MULTI = 42  # BPF_TRACE_KPROBE_MULTI
-_PROG_LOAD, _LINK_CREATE = 5, 28  # enum bpf_cmd
+_PROG_LOAD, _OBJ_GET_INFO, _LINK_CREATE = 5, 15, 28  # enum bpf_cmd
+#: struct bpf_prog_info up to recursion_misses and a little further, and the place of that
+_INFO_SIZE, _RECURSION_MISSES = 224, 208
 #: __NR_bpf, by machine
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _LOG_SIZE = 1 << 20
@@ -46,6 +57,10 @@ class _ProgLoad(ctypes.Structure):
         ("prog_ifindex", ctypes.c_uint32),
         ("expected_attach_type", ctypes.c_uint32),
     ]
+
+
+class _ObjGetInfo(ctypes.Structure):
+    _fields_ = [("bpf_fd", ctypes.c_uint32), ("info_len", ctypes.c_uint32), ("info", ctypes.c_uint64)]
 
 
 class _LinkKprobeMulti(ctypes.Structure):
@@ -94,6 +109,18 @@ def load_program(kind: int, name: str, code: bytes, attach_type: int = 0) -> int
             return _bpf(_PROG_LOAD, attributes)
         except BpfError:
             raise BpfError(error.errno or 0, log.value.decode(errors="replace")) from None
+
+
+def recursion_misses(program: int) -> int:
+    """How often the kernel did not run *program* as it, or one like it, was running on the CPU already; 0 on kernels
+    that do not count (Linux commit 9ed9e9ba2337 ("bpf: Count the number of times recursion was prevented") (in v5.12),
+    others for kprobes later)."""
+    info = ctypes.create_string_buffer(_INFO_SIZE)
+    try:
+        _bpf(_OBJ_GET_INFO, _ObjGetInfo(program, _INFO_SIZE, ctypes.addressof(info)))
+    except BpfError:
+        return 0
+    return int(struct.unpack_from("=Q", info, _RECURSION_MISSES)[0])
 
 
 def link_kprobe_multi(program: int, addresses: Sequence[int]) -> int:

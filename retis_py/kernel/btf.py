@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from retis_py.errors import KernelError
-from retis_py.kernel.btf_names import MAGIC
+from retis_py.kernel.btf_functions import Functions
 from retis_py.kernel.libbpf import DUMP_PRINTF, libc, library
 
 __all__ = ["Btf", "Kind", "Member", "Parameter"]
-
 
 
 class Kind:
@@ -27,14 +27,6 @@ class Kind:
     INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST = range(1, 11)
     RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(11, 20)
     MODIFIERS = (VOLATILE, CONST, RESTRICT, TYPE_TAG)
-
-
-#: bytes behind a record of each kind: once, and per entry
-_EXTRA = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
-_PER_ENTRY = {
-    **dict.fromkeys((Kind.STRUCT, Kind.UNION, Kind.DATASEC, Kind.ENUM64), 12),
-    **dict.fromkeys((Kind.ENUM, Kind.FUNC_PROTO), 8),
-}
 
 
 class Member(NamedTuple):
@@ -105,25 +97,18 @@ class Btf:
         found = self._found.get(key, 0)
         return found if found > 0 else None
 
-    def index(self) -> None:
-        """Learn the ids of all functions at once: `find` searches from the start each time it is asked for one."""
-        if self._indexed or self.base is not None:
-            return
-        self._indexed = True
-        raw = self.path.read_bytes()
-        magic, _, _, head, type_off, type_len, str_off, str_len = struct.unpack_from("=HBBIIIII", raw)
-        if magic != MAGIC:
-            return  # an object file
-        names = raw[head + str_off : head + str_off + str_len]
-        at, end, type_id = head + type_off, head + type_off + type_len, 1
-        while at < end:
-            name, info = struct.unpack_from("=II", raw, at)
-            kind = info >> 24 & 0x1F
-            if kind == Kind.FUNC:
-                text = names[name : names.index(b"\0", name)].decode(errors="replace")
-                self._found.setdefault((text, Kind.FUNC), type_id)
-            at += 12 + _EXTRA.get(kind, 0) + _PER_ENTRY.get(kind, 0) * (info & 0xFFFF)
-            type_id += 1
+    @cached_property
+    def functions(self) -> Functions:
+        """All functions, indexed: `find` searches from the start each time it is asked for one."""
+        functions = Functions(self.path, self.base.functions if self.base else None)
+        for name, type_id in functions.ids.items():
+            self._found.setdefault((name, Kind.FUNC), type_id)
+        self._indexed = functions.understood
+        return functions
+
+    def taking(self, types: Collection[str]) -> set[str]:
+        """Functions that have a parameter of one of *types* (``struct sk_buff *``)."""
+        return self.functions.taking(types, lambda type_id: self.describe(type_id)[0])
 
     def _records(self, record: _Type, layout: str) -> Iterator[tuple[int, ...]]:
         size = struct.calcsize(layout) * record.vlen

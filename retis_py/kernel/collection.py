@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import time
@@ -21,10 +20,11 @@ from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
 from retis_py.kernel import features
 from retis_py.kernel.attach import attach_all, gather, progress
-from retis_py.kernel.compose import Run, Shape, compose, kernel_macros, kernel_types
+from retis_py.kernel.compose import HIT_MEMORY, Run, Shape, compose, kernel_macros, kernel_types
 from retis_py.kernel.losses import Ledger
-from retis_py.kernel.merge import TimeOrder, now
+from retis_py.kernel.merge import TimeOrder, now, timestamp_of
 from retis_py.kernel.options import Options, default_pages
+from retis_py.kernel.perf import online_cpus
 from retis_py.kernel.plan import AUTOMATIC, AUTOMATIC_STACK, Planned, plan, plan_user
 from retis_py.kernel.probe_stack import LATE, ROOM, StackProbes
 from retis_py.kernel.probes import Probe
@@ -42,17 +42,22 @@ _log = logging.getLogger(__name__)
 
 #: seconds between two looks at the buffers when nothing comes
 _IDLE = 0.01
+#: events decoded at once
+_PIECE = 4096
 #: seconds between two looks at the process with USDT probes
 _LOOK = 1.0
 
 
 class Collection:
-    """One run. `prepare`, `attach`, then `events` until it ends, then `close`."""
+    """One run. `prepare`, `attach`, `begin`, then `events` until it ends, then `close`."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.processed = 0
         self._undecodable, self._first_undecodable = 0, ""
+        #: events that came from the kernel, and whether all were waited for
+        self._came, self._complete = 0, False
+        self._loaded, self._begun = 0, False
         #: tells whether the run was asked to end; it then still delivers what was collected so far
         self.stopped: Callable[[], bool] = lambda: False
         self._command: subprocess.Popen[bytes] | None = None
@@ -81,6 +86,8 @@ class Collection:
                 "this kernel is locked down (confidentiality): BPF programs cannot read its memory",
                 hint="boot without lockdown=confidentiality; `make demo` shows retis in a VM",
             )
+        if options.probe_stack and options.packet_filter is None and options.meta_filter is None:
+            raise UsageError("Probe-stack mode requires filtering (--filter-packet and/or --filter-meta)")
         if options.packet_filter is not None:
             self._filter = packet_filter(options.packet_filter)
         if options.meta_filter is not None:
@@ -149,13 +156,13 @@ class Collection:
         return self._process.text()
 
     def attach(self) -> None:
-        """Compile, load, attach; then let all programs work at once."""
+        """Compile, load, attach."""
         for collector in self._collectors:
             collector.start()
         self._order = TimeOrder()
-        pages = self.options.buffer_pages or default_pages(len(os.sched_getaffinity(0)))
+        pages = self.options.buffer_pages or default_pages(len(online_cpus()))
         self._session = session = Session(self.text(), self._order.add, pages, self._blame())
-        loaded = attach_all(session, self._planned, self._shapes, self._system.symbols, self._process)
+        self._loaded = attach_all(session, self._planned, self._shapes, self._system, self._process)
         self._kernels[:] = [self._probe_section(entry.probe) for entry in self._planned]
         self._stacks = Stacks(session, self._system.symbols, self._reporting())
         signatures = [signature(entry.probe, self._system) for entry in self._planned]
@@ -169,15 +176,21 @@ class Collection:
             self._kernels,
             {"kernel": self._stacks.section},
         )
-        self._ledger = Ledger(session, self._kernels)
+        quiet = {index for index, entry in enumerate(self._planned) if entry.shape.flags & HIT_MEMORY}
+        self._ledger = Ledger(session, self._kernels, quiet)
         if LATE in self._shapes:
             function = LATE.function(self._shapes.index(LATE))
             self._stack_probes = StackProbes(
                 session, self._system, self._collectors, self._planned, self._kernels, function
             )
         self._garbage = TrackingGarbage(session) if self._planned else None
-        session.enable(True)
-        _log.info("%d probe(s) loaded", loaded)
+
+    def begin(self) -> None:
+        """Let all programs work at once."""
+        assert self._session is not None
+        self._session.enable()
+        self._begun = True
+        _log.info("%d probe(s) loaded", self._loaded)
 
     def _probe_section(self, probe: Probe) -> ProbeSection:
         if probe.type != "usdt":
@@ -228,26 +241,30 @@ class Collection:
         while True:
             if not ending and (self.stopped() or self._command_ended()):
                 ending = True
-                session.enable(False)
-            began = now()
+                session.stop()
+            began, under_way = now(), session.cpus.under_way()
             session.poll()
-            batch = self._decode(self._order.ready(None if ending else began))
-            batch = self._with_made(batch, self._order.limit(None if ending else began))
-            if left is not None and len(batch) >= left:
-                del batch[left:]
-                _log.info("Reached stop count (%d), terminating...", self.options.stop_after)
-                ending = True
-                session.enable(False)
-            if left is not None:
-                left -= len(batch)
-            self.processed += len(batch)
-            yield batch
+            limit = None if ending else self._order.limit(began, under_way)
+            for raws, until in _pieces(self._order.ready(limit), limit):
+                batch = self._with_made(self._decode(raws), until)
+                if left is not None and len(batch) >= left:
+                    del batch[left:]
+                    _log.info("Reached stop count (%d), terminating...", self.options.stop_after)
+                    session.stop()
+                    self.processed += len(batch)
+                    yield batch
+                    return
+                if left is not None:
+                    left -= len(batch)
+                self.processed += len(batch)
+                yield batch
+                if self._ledger is not None:
+                    self._ledger.watch()
             if ending:
+                self._complete = True
                 return
             if self._stack_probes is not None:
                 self._stack_probes.look(self._stacks.take_new())
-            if self._ledger is not None:
-                self._ledger.watch()
             if self._garbage is not None:
                 self._garbage.collect(quiet=not self._system.kprobes)
             self._watch_process()
@@ -278,6 +295,7 @@ class Collection:
 
     def _decode(self, raws: list[bytes]) -> list[Any]:
         decode, out = self._decoder.decode, []
+        self._came += len(raws)
         for raw in raws:
             try:
                 out.append(decode(raw))
@@ -305,16 +323,17 @@ class Collection:
 
     def _end(self, session: Session) -> None:
         try:
-            _log.info("%d event(s) processed", self.processed)
+            if self._begun:
+                _log.info("%d event(s) processed", self.processed)
             with progress("Detaching probes", len(self._planned)) as step:
                 session.detach(step)
             if self._ledger is not None:
-                self._ledger.summary()
+                self._ledger.summary(self._came if self._complete else None)
                 self._stacks.summary()
             if self._undecodable:
                 _log.warning("%d event(s) could not be decoded (first: %s)", self._undecodable, self._first_undecodable)
             if self._order.late:
-                _log.debug("%d batch(es) came out of order", self._order.late)
+                _log.warning("%d event(s) came too late to be in order of time", self._order.late)
         finally:
             session.close()
 
@@ -326,6 +345,15 @@ def _stop(collectors: Sequence[Collector]) -> None:
             collectors[0].stop()
         finally:
             _stop(collectors[1:])
+
+
+def _pieces(raws: list[bytes], limit: int | None) -> Iterator[tuple[list[bytes], int | None]]:
+    """*raws*, which are all events up to *limit*, in pieces with limits of their own: full buffers hold more events
+    than should be decoded at once."""
+    start = 0
+    for start in range(_PIECE, len(raws), _PIECE):
+        yield raws[start - _PIECE : start], timestamp_of(raws[start - 1])
+    yield raws[start:], limit
 
 
 def _signal_name(number: int) -> str:

@@ -8,6 +8,7 @@ constant, `PROBE_ID`, which `retis_py.kernel.session` sets in each copy that it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from retis_py.collectors.base import Collector
@@ -17,7 +18,7 @@ from retis_py.kernel.structs import print_structs
 from retis_py.kernel.types import KernelTypes
 from retis_py.paths import bpf_dir
 
-__all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types"]
+__all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types", "possible_cpus"]
 
 #: stands for the probe's index in compiled code
 PROBE_ID = 0x7E715C0D
@@ -145,6 +146,11 @@ def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
     }
 
 
+def possible_cpus() -> int:
+    """How many CPUs there may ever be: one more than the highest number."""
+    return int(Path("/sys/devices/system/cpu/possible").read_text().replace(",", "-").split("-")[-1]) + 1
+
+
 def _source(name: str) -> str:
     return f'#line 1 "bpf/{name}"\n{(bpf_dir() / name).read_text()}'
 
@@ -212,18 +218,19 @@ def _user_program(shape: Shape, name: str) -> str:
         f"int {name}(struct pt_regs *regs)",
         "{",
         "\tstruct context ctx = { .bpf = regs, .probe = probe_id() };",
-        "\tstruct user_event event = {};",
+        "\tstruct scratch *s = begin_user_hit(&ctx);",
+        "\tstruct user_event *event = (void *)s;",
         "\tstruct entry_args kept = {};",
         "\tu32 size;",
         "",
-        "\tif (!begin_user_hit(&ctx))",
+        "\tif (!s)",
         "\t\treturn 0;",
     ]
     for kind, index in shape.arguments:
         lines += [f"\t{{ {kind} value = 0; _bpf_readarg_{name}_{index + 1}(regs, &value, sizeof(value));"]
         lines += [f"\tkept.args[{index}] = value; }}"]
-    lines += ["\tctx.args = &kept;", f"\tsize = user_hook_{shape.hooks[0]}(&event, &ctx);"]
-    lines += ["\tif (size)", "\t\tsubmit_user_event(&event, &ctx, size);"]
+    lines += ["\tctx.args = &kept;", f"\tsize = user_hook_{shape.hooks[0]}(event, &ctx);"]
+    lines += ["\tif (size)", "\t\tsubmit_user_event(event, &ctx, size);", "\tgive_scratch(s);"]
     lines += ["\tno_private_stack.call(regs, 0);"]
     return "\n".join([*lines, "\treturn 0;", "}", ""])
 
@@ -257,7 +264,7 @@ def _program(shape: Shape, number: int, targeted: Mapping[str, int]) -> str:
     else:
         lines += ["\tstruct context ctx = { .bpf = regs, .probe = probe_id() };", ""]
     if shape.type == "kretprobe":
-        lines += ["\tif (!take_args(regs, &kept))", "\t\treturn 0;"]
+        lines += ["\tif (!take_args(regs, ctx.probe, &kept))", "\t\treturn 0;"]
         if shape.hooks or shape.context or shape.flags & HIT_RET:
             lines += ["\tctx.args = &kept;", "\tctx.ret = PT_REGS_RC(regs);"]
     elif shape.copied:
@@ -306,6 +313,7 @@ def compose(run: Run) -> str:
     macros = {
         **run.macros,
         "MAX_PROBES": run.max_probes,
+        "CPUS": possible_cpus(),
         "TRACKING_ENTRIES": run.tracking_entries,
         "REDUCED": int(run.reduced),
         "STACK_ENTRIES": STACK_ENTRIES,
@@ -340,7 +348,7 @@ def compose(run: Run) -> str:
         *(_program(shape, number, targeted) for number, shape in enumerate(run.shapes)),
     ]
     if "kretprobe" in kinds:
-        parts.append("int kretprobe_entry(struct pt_regs *regs)\n{\n\treturn keep_args(regs);\n}\n")
+        parts.append("int kretprobe_entry(struct pt_regs *regs)\n{\n\treturn keep_args(regs, probe_id());\n}\n")
     members = dict.fromkeys(name for collector in run.collectors for name in collector.arguments)
     head = "".join(f"#define {name} {value}\n" for name, value in macros.items())
     head += f"#define CONTEXT_MEMBERS {' '.join(f'u64 {name};' for name in members)}\n"

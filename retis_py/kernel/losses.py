@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from retis_py.events.core import ProbeSection
@@ -16,11 +16,15 @@ _log = logging.getLogger(__name__)
 #: enum loss of bpf/core.h: why something was lost
 CAUSES = (
     "buffer full, see --buffer-pages",
-    "probes nested too deep",
+    "too many hits under way on one CPU",
     "tracking map full",
 )
 #: causes that cost an event
 EVENT_CAUSES = (0, 1)
+
+
+def _name(probe: ProbeSection) -> str:
+    return f"kretprobe:{probe.symbol}" if getattr(probe, "probe_type", "") == "kretprobe" else probe.symbol
 
 
 class Loss(NamedTuple):
@@ -33,11 +37,12 @@ class Loss(NamedTuple):
 
 
 class Ledger:
-    """Reads the losses of a *session* whose *probes* are these, by index; more may be added while collecting."""
+    """Reads the losses of a *session* whose *probes* are these, by index; more may be added while collecting. Hits
+    that *quiet* probes missed are no news: they report nothing, and there are others for what they are for."""
 
-    def __init__(self, session: Any, probes: Sequence[ProbeSection]) -> None:
-        self._session, self._probes = session, probes
-        self._told = self._records = 0
+    def __init__(self, session: Any, probes: Sequence[ProbeSection], quiet: Collection[int] = ()) -> None:
+        self._session, self._probes, self._quiet = session, probes, quiet
+        self._told = 0
         self._next = time.monotonic() + 1
 
     def read(self) -> list[Loss]:
@@ -45,25 +50,24 @@ class Ledger:
         out = []
         for index, cpu, count in self._session.losses():
             probe, cause = divmod(index, len(CAUSES))
-            out.append(Loss(self._probes[probe].symbol, cause, cpu, count))
+            out.append(Loss(_name(self._probes[probe]), cause, cpu, count))
         return out
 
     def watch(self) -> None:
-        """Warn when the count of lost events grew; at most once a second.
-
-        The perf buffers tell (roughly, and late) that something was lost: only then are the counters read.
-        """
-        if self._session.lost_records == self._records or time.monotonic() < self._next:
+        """Warn when the count of lost events grew; at most once a second."""
+        if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
-        self._records = self._session.lost_records
-        lost = sum(loss.count for loss in self.read() if loss.cause in EVENT_CAUSES)
+        counts = self._session.cpus.counts().lost
+        lost = sum(counts[cause] for cause in EVENT_CAUSES)
         if lost > self._told:
-            _log.warning("lost %d event(s) so far (the buffers are full, see --buffer-pages)", lost)
+            causes = "; ".join(CAUSES[cause] for cause in EVENT_CAUSES if counts[cause])
+            _log.warning("lost %d event(s) so far (%s)", lost, causes)
             self._told = lost
 
-    def summary(self) -> int:
-        """Warn of all losses, by probe; returns the number of events lost."""
+    def summary(self, reported: int | None = None) -> int:
+        """Warn of all losses, by probe; returns the number of events lost. *reported* is how many events came here,
+        None if not all were waited for."""
         total = 0
         per_probe: dict[tuple[str, int], list[Loss]] = {}
         for loss in self.read():
@@ -78,4 +82,29 @@ class Ledger:
                 _log.warning("%d event(s) from %s without identity\n  %s: %s", count, probe, CAUSES[cause], where)
         if total:
             _log.warning("total events lost: %d", total)
+        self._tell_missed()
+        if reported is not None:
+            self._balance(reported, total)
         return total
+
+    def _balance(self, reported: int, lost: int) -> None:
+        """What the programs say they handed over must be what came here."""
+        _, passed, empty = self._session.cpus.counts()
+        _log.debug("%d hit(s) passed: %d reported, %d lost, %d without anything to say", passed, reported, lost, empty)
+        if passed != reported + lost + empty:
+            _log.warning(
+                "the ledger does not add up: %d hit(s) passed the filters, %d were reported, %d lost, "
+                "%d had nothing to say",
+                *(passed, reported, lost, empty),
+            )
+
+    def _tell_missed(self) -> None:
+        """Hits that no program looked at: whether the filter would have let them pass is not known."""
+        missed: dict[str, int] = {}
+        for probe, count in self._session.missed():
+            if probe in self._quiet:
+                continue
+            name = "probes attached together" if probe is None else _name(self._probes[probe])
+            missed[name] = missed.get(name, 0) + count
+        for name, count in missed.items():
+            _log.warning("missed %d hit(s) of %s\n  a BPF program was already running on that CPU", count, name)

@@ -1,7 +1,7 @@
 """Puts the events of all CPUs in order of time.
 
-A CPU's events arrive in order, CPUs one after the other. An event that began before the buffers were last read, and
-a little earlier than that, has arrived: nothing that is still missing can come before it.
+Of what began before the buffers were last read, all has arrived but the hits that were under way then, which the
+programs tell (struct cpu of bpf/core.h): nothing that is still missing is older than those.
 """
 
 from __future__ import annotations
@@ -9,18 +9,24 @@ from __future__ import annotations
 import struct
 import time
 
-__all__ = ["TimeOrder", "now"]
+__all__ = ["TimeOrder", "now", "timestamp_of"]
 
 _timestamp = struct.Struct("=Q").unpack_from
 
 
+def timestamp_of(raw: bytes) -> int:
+    """When the hit of a raw event was, in ns: struct header_raw begins with it."""
+    return int(_timestamp(raw)[0])
+
+
 class TimeOrder:
-    """Holds raw events back until no earlier one can come. *hold* is how long a probe may take, in ns."""
+    """Holds raw events back until no earlier one can come. *hold*, in ns, is for the few that tell a time before that
+    of their hit (Open vSwitch's, of a packet that was queued)."""
 
     def __init__(self, hold: int = 20_000_000) -> None:
         self.add = self._new().append
         self._hold = hold
-        self._last = 0
+        self._limit = self._last = 0
         #: events that came after a later one had left
         self.late = 0
 
@@ -28,18 +34,21 @@ class TimeOrder:
         self._held: list[bytes] = []
         return self._held
 
-    def limit(self, read_began: int | None) -> int | None:
-        """Up to which time `ready` lets events go, given the same *read_began*."""
-        return None if read_began is None else read_began - self._hold
+    def limit(self, read_began: int, under_way: int | None = None) -> int:
+        """Up to which time in ns all events have arrived. *read_began* is the monotonic time at which the last read of
+        the buffers began, *under_way* when the oldest hit began that was under way after that, if there was one."""
+        limit = read_began - self._hold
+        if under_way is not None:
+            limit = min(limit, under_way - 1)
+        self._limit = max(self._limit, limit)
+        return self._limit
 
-    def ready(self, read_began: int | None = None) -> list[bytes]:
-        """Events that can leave, in order; *read_began* is the monotonic time in ns at which the last read of the
-        buffers began, None lets everything go."""
+    def ready(self, limit: int | None = None) -> list[bytes]:
+        """Events up to *limit*, in order; None lets everything go."""
         held = self._held
         if not held:
             return []
         held.sort(key=_timestamp)
-        limit = self.limit(read_began)
         if limit is None:
             out = held[:]
         else:
@@ -49,7 +58,9 @@ class TimeOrder:
             out = held[:cut]
         if out:
             del held[: len(out)]
-            if _timestamp(out[0])[0] < self._last:
+            for raw in out:
+                if _timestamp(raw)[0] >= self._last:
+                    break
                 self.late += 1
             self._last = max(self._last, _timestamp(out[-1])[0])
         return out

@@ -28,7 +28,7 @@ from retis_py.kernel.compose import (
     TRACK_PARTIAL,
     Shape,
 )
-from retis_py.kernel.probes import Probe, parse, resolve
+from retis_py.kernel.probes import Probe, parse, resolve, resolve_useful
 from retis_py.kernel.system import System
 from retis_py.kernel.usdt import UserProcess
 
@@ -36,6 +36,8 @@ __all__ = ["AUTOMATIC", "AUTOMATIC_STACK", "NEVER_NEW", "Planned", "plan", "plan
 
 _log = logging.getLogger(__name__)
 
+#: options of a probe that is of use without any collector
+_VALUES = frozenset({"args", "ret"})
 #: probes of a run that asks for none
 AUTOMATIC = ("tp:net:netif_receive_skb", "tp:net:net_dev_start_xmit")
 #: the same with ``--probe-stack``: where packets end, most functions they passed are in the stack trace
@@ -131,7 +133,7 @@ def shape_of(
 
 def useful(probe: Probe, collectors: Sequence[Collector]) -> bool:
     """Can a collector retrieve anything from *probe*?"""
-    if probe.options & {"args", "ret"}:
+    if probe.options & _VALUES:
         return True
     return any(
         probe.name in c.targeted or probe.name in c.contexts or any(p.type in c.reads for p in probe.parameters)
@@ -148,30 +150,33 @@ def _wanted(specs: Iterable[str], system: System, collectors: Sequence[Collector
         if functions:
             _log.warning("Skipping %d function probe(s) of the profile: this kernel has no kprobes", len(functions))
             specs = [text for text in specs if text not in functions]
+    types = {kind for c in collectors for kind in c.reads}
+    named = {name.removeprefix("kprobe:") for c in collectors for name in (*c.targeted, *c.contexts)}
     for text in specs:
+        spec = parse(text)
         try:
-            probes = resolve(parse(text), system)
+            probes, known = resolve_useful(spec, system, None if spec.options & _VALUES else types, named)
         except ProbeError as error:
             if not tolerant:
                 raise
             _log.warning("Skipping probe %s: %s", text, error)
             continue
-        # a dict for its order: of all the functions there are, most are in it
-        useless = {probe.symbol: True for probe in probes if not useful(probe, collectors)}
-        if useless and len(probes) == 1:
+        useless = {probe.symbol for probe in probes if not useful(probe, collectors)}
+        left_out = known - len(probes) + len(useless)
+        if left_out and known == 1:
             _log.info("No probe was attached to %s as no collector could retrieve data from it", *useless)
-        elif useless:
+        elif left_out:
             _log.info(
                 "%s: no probe was attached to %d of %d symbols as no collector could retrieve data from them",
-                *(text, len(useless), len(probes)),
+                *(text, left_out, known),
             )
-            _log.debug("left out: %s", ", ".join(useless))
         for probe in probes:
             if probe.symbol in useless:
                 continue
             before = found.get(probe.name)
             options = probe.options | (before.options if before else frozenset())
-            found[probe.name] = probe._replace(options=options)
+            by_pattern = probe.by_pattern and (before is None or before.by_pattern)
+            found[probe.name] = probe._replace(options=options, by_pattern=by_pattern)
     return found
 
 
@@ -201,7 +206,7 @@ def plan(
         try:
             (probe,) = resolve(parse(name), system)
         except ProbeError as error:
-            _log.debug("no tracking at %s: %s", name, error)
+            _log.warning("packets may keep their identity too long or lose it: %s", error)
             continue
         planned.append(Planned(probe, shape_of(probe, collectors, flags, silent=True), False))
     for name in dict.fromkeys(name for c in collectors for name in c.observers):

@@ -86,7 +86,7 @@ class StackProbes:
             address, _ = self._system.symbols.table.get(planned.probe.symbol, (0, None))
             targets.append(Function(index, planned.probe.symbol, address, planned.shape.positions))
         try:
-            refused = set(self._session.attach_kprobes(self._function, targets, lambda: None))
+            refused = set(self._session.attach_kprobes(self._function, targets, self._system.kprobe_multi))
         except RetisError as error:
             _log.warning("Could not attach additional probe(s): %s", error)
             return

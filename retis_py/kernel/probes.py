@@ -14,10 +14,12 @@ from retis_py.kernel.btf import Parameter
 from retis_py.kernel.system import System
 from retis_py.probe_spec import Spec, parse
 
-__all__ = ["Probe", "Spec", "parse", "resolve"]
+__all__ = ["Probe", "Spec", "parse", "resolve", "resolve_useful"]
 
 _log = logging.getLogger(__name__)
 
+#: from this many names on, all functions of the kernel are indexed first
+_MANY = 20
 #: registers for arguments that PT_REGS_PARMn() of BCC knows
 _ARGUMENT_REGISTERS = 6 if platform.machine() in ("x86_64", "aarch64", "riscv64", "ppc64le") else 5
 #: probe type -> how its names begin
@@ -32,6 +34,8 @@ class Probe(NamedTuple):
     symbol: str
     parameters: tuple[Parameter, ...]
     options: frozenset[str] = frozenset()
+    #: it was not named but found: it may turn out that it cannot be attached
+    by_pattern: bool = False
 
     @property
     def name(self) -> str:
@@ -88,22 +92,38 @@ def _suggest(spec: Spec, system: System) -> str | None:
 
 def resolve(spec: Spec, system: System) -> list[Probe]:
     """All probes *spec* means on this kernel; raises ProbeError if there is none."""
+    return resolve_useful(spec, system, None, ())[0]
+
+
+def resolve_useful(
+    spec: Spec, system: System, types: Collection[str] | None, names: Collection[str]
+) -> tuple[list[Probe], int]:
+    """The same, and how many there are in all: where *spec* means many functions, those are left out that have neither
+    an argument of one of *types* nor one of *names*."""
     if spec.type != "raw_tracepoint" and not system.kprobes:
         raise ProbeError(
             f"probe {spec.text}: this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)",
             hint="tracepoints work (-p tp:group:name); `make demo` shows all probe types in a VM",
         )
-    found = []
     candidates = _candidates(spec, system)
-    many = len(candidates) > 20
-    for name in candidates:
-        if spec.type == "raw_tracepoint":
-            parameters = system.types.tracepoint(name.rpartition(":")[2])
-        else:
-            parameters = system.function(name, many)
-        if parameters is not None:
-            found.append(Probe(spec.type, name, tuple(parameters), spec.options))
-    if not found:
+    parameters: dict[str, list[Parameter]] = {}
+    if spec.type != "raw_tracepoint" and len(candidates) > _MANY:
+        named = set(candidates).intersection(names)
+        parameters, known = system.functions((name for name in candidates if name not in named), types)
+        also, more = system.functions(named)
+        parameters, known = {**parameters, **also}, known + more
+    else:
+        for name in candidates:
+            if spec.type == "raw_tracepoint":
+                those = system.types.tracepoint(name.rpartition(":")[2])
+            else:
+                those = system.function(name)
+            if those is not None:
+                parameters[name] = those
+        known = len(parameters)
+    by_pattern = "*" in spec.target
+    found = [Probe(spec.type, name, tuple(those), spec.options, by_pattern) for name, those in parameters.items()]
+    if not known:
         what = "tracepoint" if spec.type == "raw_tracepoint" else "traceable function"
         raise ProbeError(f"Could not find a {what} matching '{spec.target}'", hint=_suggest(spec, system))
-    return found
+    return found, known

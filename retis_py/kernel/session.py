@@ -12,12 +12,15 @@ import errno
 import logging
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel import bpf
 from retis_py.kernel.compose import PROBE_ID
+from retis_py.kernel.cpus import Cpus
+from retis_py.kernel.perf import PerfBuffers
 from retis_py.paths import bpf_dir
 
 if TYPE_CHECKING:
@@ -79,50 +82,45 @@ class Session:
                 hint="the compiler's messages are above; please report them with `retis collect --show-bpf`",
             ) from None
         self._links: list[tuple[int, bytes | None]] = []
-        self._programs: list[int] = []
+        #: file descriptors -> number of the probe, None of a program that serves many
+        self._programs: dict[int, int | None] = {}
+        #: `bpf.recursion_misses` of each program when it was enabled
+        self._misses: dict[int, int] = {}
+        self._missed: list[tuple[int | None, int]] = []
         self._shared: dict[tuple[str, int], int] = {}
-        self.lost_records = 0
         self._enabled = self._collected = 0
-        self._open_buffers(on_event, pages)
+        self._buffers = self._open_buffers(on_event, pages)
+        #: what the programs tell of each CPU
+        self.cpus = Cpus(self._bpf[b"cpus"])
 
-    def _open_buffers(self, on_event: Callable[[bytes], None], pages: int) -> None:
-        string_at = ctypes.string_at
+    def _open_buffers(self, on_event: Callable[[bytes], None], pages: int) -> PerfBuffers:
+        buffers = PerfBuffers(pages, on_event)
+        table = self._bpf[b"events"]
+        for cpu, buffer in buffers.buffers.items():
+            table[table.Key(cpu)] = table.Leaf(buffer.fd)
+        return buffers
 
-        def event(_cpu: int, data: int, size: int) -> None:
-            on_event(string_at(data, size))
-
-        def lost(count: int) -> None:
-            self.lost_records += count
-
-        try:
-            # a wake-up per event would cost the traced CPU an interrupt each: the reader looks on its own instead
-            self._bpf[b"events"].open_perf_buffer(event, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 20)
-        except Exception as error:
-            raise KernelError(
-                f"cannot open the perf buffers ({pages} pages per CPU): {error}",
-                hint="try a smaller --buffer-pages, or see kernel.perf_event_mlock_kb",
-            ) from None
-
-    def _load(self, function: str, probe: int, kind: int, attach_type: int = 0) -> int:
-        """Load a copy of *function* that is probe number *probe*."""
+    def _load(self, function: str, probe: int | None, kind: int, attach_type: int = 0) -> int:
+        """Load a copy of *function* that is probe number *probe*; None: it finds that out."""
         lib, name = self._lib, function.encode()
         start = lib.bpf_function_start(self._bpf.module, name)
         if not start:
             raise KernelError(f"program {function} is not in the compiled text")
         code = bytearray(ctypes.string_at(start, lib.bpf_function_size(self._bpf.module, name)))
-        _set_probe_id(code, probe)
+        if probe is not None:
+            _set_probe_id(code, probe)
         try:
             fd = bpf.load_program(kind, function, bytes(code), attach_type)
         except bpf.BpfError as error:
             raise _load_error(function, len(code) // 8, error.errno or 0, error.log, self._blame) from None
-        self._programs.append(fd)
+        self._programs[fd] = probe
         return fd
 
     def _load_once(self, function: str, attach_type: int = 0) -> int:
         """Load *function*, which serves many probes, if it is not yet."""
         key = function, attach_type
         if key not in self._shared:
-            self._shared[key] = self._load(function, 0, bpf.KPROBE, attach_type)
+            self._shared[key] = self._load(function, None, bpf.KPROBE, attach_type)
         return self._shared[key]
 
     def attach_kprobe(self, function: str, probe: int, symbol: str, at_return: bool = False) -> None:
@@ -136,20 +134,22 @@ class Session:
             raise _attach_error("kretprobe" if at_return else "kprobe", symbol, ctypes.get_errno())
         self._links.append((link, event))
 
-    def attach_kprobes(self, function: str, targets: Sequence[Function], step: Callable[[], None]) -> list[str]:
-        """Attach one program to many functions; returns the names of those that cannot be probed. *step()* is called
-        for each function that had to be attached on its own."""
+    def attach_kprobes(
+        self, function: str, targets: Sequence[Function], multi: bool, step: Callable[[], None] = lambda: None
+    ) -> list[str]:
+        """Attach one program to many functions, with *multi* at once; returns the names of those that cannot be probed.
+        *step()* is called for each function that had to be attached on its own."""
         table = self._bpf[b"functions"]
         for target in targets:
             table[table.Key(target.address)] = table.Leaf(target.probe, *target.positions)
-        try:
-            program = self._load_once(function, bpf.KPROBE_MULTI)
-            refused = self._link_multi(program, list(targets))
-            _log.debug("attached %s to %d functions at once", function, len(targets) - len(refused))
-            return refused
-        except (KernelError, bpf.BpfError) as error:
-            # Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE
-            _log.debug("no kprobe-multi here (%s): attaching one by one", error)
+        if multi:
+            try:
+                program = self._load_once(function, bpf.KPROBE_MULTI)
+                refused = self._link_multi(program, list(targets))
+                _log.debug("attached %s to %d functions at once", function, len(targets) - len(refused))
+                return refused
+            except (KernelError, bpf.BpfError) as error:
+                _log.debug("no kprobe-multi here (%s): attaching one by one", error)
         program = self._load_once(function)
         refused = []
         for target in targets:
@@ -197,10 +197,28 @@ class Session:
         self._bpf.uprobe_fds.clear()
         del self._bpf.funcs[name]
 
-    def enable(self, on: bool) -> None:
+    def enable(self) -> None:
         """Let the programs work, all at once."""
-        self._enabled = int(on)
+        self._misses = {fd: bpf.recursion_misses(fd) for fd in self._programs}
+        self._enabled = 1
         self._write_settings()
+
+    def stop(self) -> None:
+        """No hits from now on. Waits for those under way, a second at most: their thread may have to wait for a CPU."""
+        self._enabled = 0
+        self._write_settings()
+        deadline = time.monotonic() + 1
+        while self.cpus.under_way() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def missed(self) -> list[tuple[int | None, int]]:
+        """(probe, count) of the hits that the kernel kept from its program since `enable`, as the program, or for
+        kprobes any, was running on that CPU already; None: the probes that share one. Kernels before v6.7 do not count
+        those of kprobes."""
+        if self._programs:
+            counts = ((p, bpf.recursion_misses(fd) - self._misses.get(fd, 0)) for fd, p in self._programs.items())
+            self._missed = [(probe, count) for probe, count in counts if count]
+        return self._missed
 
     def count_collected(self) -> None:
         """Tell the programs that an entry of the tracking map was deleted from here."""
@@ -213,7 +231,7 @@ class Session:
 
     def poll(self) -> None:
         """Hand over what is in the buffers now; does not wait."""
-        self._bpf.perf_buffer_consume()
+        self._buffers.poll()
 
     def losses(self) -> Iterator[tuple[int, int, int]]:
         """(index in `losses`, CPU, count) where the count is not 0."""
@@ -233,6 +251,7 @@ class Session:
 
     def detach(self, step: Callable[[], None] = lambda: None) -> None:
         """Take all probes away; *step()* is called after each."""
+        self.missed()  # the last chance to ask
         for link, event in self._links:
             os.close(link)
             if event:
@@ -252,6 +271,8 @@ class Session:
     def close(self) -> None:
         """Detach, and give back buffers, maps and memory."""
         self.detach()
+        self.cpus.close()
+        self._buffers.close()
         self._bpf.cleanup()
 
 
@@ -284,5 +305,10 @@ def _load_error(function: str, instructions: int, number: int, log: str, blame: 
 
 
 def _attach_error(kind: str, symbol: str, number: int) -> ProbeError:
-    reason = {errno.ENOENT: "no such symbol", errno.EINVAL: "cannot be probed"}.get(number, os.strerror(number))
+    reasons = {
+        errno.ENOENT: "no such symbol",
+        errno.EINVAL: "cannot be probed",
+        errno.EADDRNOTAVAIL: "there are several of that name",
+    }
+    reason = reasons.get(number, os.strerror(number))
     return ProbeError(f"cannot attach {kind} {symbol}: {reason}", hint="see retis collect --help for probe syntax")

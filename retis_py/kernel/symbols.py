@@ -6,6 +6,7 @@ none of them.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from retis_py.errors import KernelError
 
 __all__ = ["Symbols", "Tracefs"]
 
+_LINE = re.compile(r"^(\w+) . ([^\t\n]+)(?:\t\[([^]\n]*))?", re.MULTILINE)
 _RIGHTS = "Retis likely does not have the rights to read the symbol addresses from /proc/kallsyms."
 
 
@@ -46,13 +48,8 @@ class Symbols:
     @cached_property
     def table(self) -> dict[str, tuple[int, str | None]]:
         """Address and module by name, as `find` has them: for many names."""
-        out: dict[str, tuple[int, str | None]] = {}
-        for line in self._raw.decode(errors="replace").splitlines():
-            address, _, rest = line.split(" ", 2)
-            name, _, module = rest.partition("\t[")
-            if name not in out:
-                out[name] = int(address, 16), module[:-1] or None
-        return out
+        lines = _LINE.findall(self._raw.decode(errors="replace"))
+        return {name: (int(address, 16), module or None) for address, name, module in reversed(lines)}
 
     @cached_property
     def _by_address(self) -> tuple[list[int], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +46,17 @@ class System:
         return has_kprobes()
 
     @cached_property
+    def kprobe_multi(self) -> bool:
+        """Can a program be attached to many functions at once?
+
+        Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE: without
+        that, register_fprobe_ips() is an inline function, which BTF does not have.
+        """
+        vmlinux = self.types.vmlinux
+        known = "BPF_TRACE_KPROBE_MULTI" in (vmlinux.enum("bpf_attach_type") or {})
+        return self.kprobes and known and vmlinux.function("register_fprobe_ips") is not None
+
+    @cached_property
     def _modules(self) -> frozenset[str]:
         try:
             return frozenset(line.split(" ", 1)[0] for line in Path("/proc/modules").read_text().splitlines())
@@ -59,18 +71,39 @@ class System:
         """Does the kernel have a function called *name*?"""
         return self.function(name) is not None
 
-    def function(self, name: str, many: bool = False) -> list[Parameter] | None:
-        """Parameters of a function of the kernel or of a loaded module, None if there is none of that name.
-
-        With *many* the kernel's lists are indexed first, which pays from a few dozen look-ups on.
-        """
-        if many:
-            self.types.vmlinux.index()
+    def function(self, name: str) -> list[Parameter] | None:
+        """Parameters of a function of the kernel or of a loaded module, None if there is none of that name."""
         found = self.types.vmlinux.function(name)
         if found is not None:
             return found
-        symbol = self.symbols.table.get(name) if many else self.symbols.find(name)
+        symbol = self.symbols.find(name)
         return self.types.function(name, symbol[1]) if symbol and symbol[1] else None
+
+    def functions(
+        self, names: Iterable[str], types: Collection[str] | None = None
+    ) -> tuple[dict[str, list[Parameter]], int]:
+        """The same for many: parameters by name, and how many of *names* are known; with *types* only of those that
+        have a parameter of one of these."""
+        vmlinux = self.types.vmlinux
+        taking: dict[Btf, set[str]] = {}
+        out, known = {}, 0
+        for name in names:
+            btf: Btf | None = vmlinux
+            if name not in vmlinux.functions.ids:
+                _, module = self.symbols.table.get(name, (0, None))
+                btf = self.types.module(module) if module else None
+            if btf is None or name not in btf.functions.ids:
+                continue
+            known += 1
+            if types is not None:
+                if btf not in taking:
+                    taking[btf] = btf.taking(types)
+                if name not in taking[btf]:
+                    continue
+            parameters = btf.function(name)
+            if parameters is not None:
+                out[name] = parameters
+        return out, known
 
     def function_types(self, name: str) -> Btf | None:
         """The BTF, vmlinux's or a module's, that has function *name*."""

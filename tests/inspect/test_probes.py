@@ -18,7 +18,7 @@ class Kernel(FakeSystem):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        names = [*self.functions, *(f"__traceiter_{name.split(':')[1]}" for name in self.events)]
+        names = [*self.prototypes, *(f"__traceiter_{name.split(':')[1]}" for name in self.events)]
         self.symbols = type("Symbols", (), {"table": dict.fromkeys(names, (0, None))})
 
 

@@ -82,6 +82,10 @@ def test_expanded_head_keeps_the_id(two_ns, collect):
     with collect(*options, "-p", "pskb_expand_head") as run:
         two_ns.a.send_udp("10.0.45.2", 7777)
     by_device = {event["dev"]["name"]: event for event in run.at("net:net_dev_start_xmit")}
+    expanded, *_ = run.at("pskb_expand_head")
+    assert tracking_id(expanded) == tracking_id(by_device["gre7"])
+    # between the two the data moved: what is known by the address it had first, is elsewhere now
+    assert by_device["veth-a"]["packet"]["len"] > by_device["gre7"]["packet"]["len"]
     assert tracking_id(by_device["gre7"]) == tracking_id(by_device["veth-a"])
 
 

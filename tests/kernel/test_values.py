@@ -1,5 +1,7 @@
 """Arguments and return values of probed functions (options args and ret)."""
 
+from collections import Counter
+
 from tests.support.events import frame
 
 
@@ -53,6 +55,21 @@ def test_calls_within_calls_keep_arguments_and_return_values_apart(two_ns, colle
     cores = [event for event in returns if event["kernel"]["symbol"] == "ip_rcv_core"]
     assert [event["args"]["ret"]["value"] for event in cores] == [_values(event)["skb"] for event in cores]
     assert all(frame(event) for event in cores)
+
+
+def test_every_call_returns_once_also_where_a_function_ends_by_jumping_to_another(two_ns, collect):
+    names = ("ip_local_out", "ip_output", "ip_rcv", "ip_rcv_core", "tcp_v4_rcv", "icmp_rcv")
+    probes = [f"kretprobe:{name}/args/ret" for name in names] + [f"kprobe:{name}/args" for name in names]
+    with collect("-c", "skb-tracking,skb", *(word for probe in probes for word in ("-p", probe))) as run:
+        two_ns.a.ping(two_ns.b_address, 3)
+        two_ns.tcp(80)
+    calls, returns = (
+        Counter(event["kernel"]["symbol"] for event in run.events if event["kernel"]["probe_type"] == kind)
+        for kind in ("kprobe", "kretprobe")
+    )
+    assert calls == returns
+    assert calls["icmp_rcv"] == 6  # requests and replies
+    assert calls["tcp_v4_rcv"] == 7
 
 
 def test_hit_without_a_packet_has_arguments_and_no_packet(two_ns, collect):

@@ -44,6 +44,7 @@ BCC = """
 #define BPF_PERCPU_ARRAY(n, l, s) TABLE_(u32, l, n)
 #define BPF_HASH(n, k, l, s) TABLE_(k, l, n)
 #define BPF_TABLE(t, k, l, n, s) TABLE_(k, l, n)
+#define BPF_F_TABLE(t, k, l, n, s, f) TABLE_(k, l, n)
 #define BPF_PROG_ARRAY(n, s) TABLE_(u32, u32, n)
 #define BPF_PERF_OUTPUT(n) TABLE_(u32, u32, n)
 #define BPF_F_FAST_STACK_CMP 512

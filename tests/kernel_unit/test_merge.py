@@ -32,9 +32,20 @@ def test_recent_events_wait_for_what_may_still_come_before_them() -> None:
     order = TimeOrder(hold=100)
     order.add(raw(1000))
     order.add(raw(1050))
-    assert times(order.ready(1101)) == [1000]
+    assert times(order.ready(order.limit(1101))) == [1000]
     order.add(raw(1020, cpu=1))  # began earlier, was read later
-    assert times(order.ready(1151)) == [1020, 1050]
+    assert times(order.ready(order.limit(1151))) == [1020, 1050]
+    assert order.late == 0
+
+
+def test_events_wait_for_a_hit_that_is_under_way() -> None:
+    order = TimeOrder(hold=100)
+    for timestamp in (1000, 1010, 1020):
+        order.add(raw(timestamp))
+    assert times(order.ready(order.limit(2000, under_way=1010))) == [1000]
+    assert times(order.ready(order.limit(3000, under_way=1))) == []  # it began at any time after the last look
+    order.add(raw(1010, cpu=1))
+    assert times(order.ready(order.limit(4000))) == [1010, 1010, 1020]
     assert order.late == 0
 
 
@@ -43,5 +54,7 @@ def test_event_that_comes_too_late_is_delivered_and_counted() -> None:
     order.add(raw(1000))
     assert times(order.ready(2000)) == [1000]
     order.add(raw(900))
-    assert times(order.ready(2000)) == [900]
-    assert order.late == 1
+    order.add(raw(950))
+    order.add(raw(1001))
+    assert times(order.ready(2000)) == [900, 950, 1001]
+    assert order.late == 2

@@ -30,7 +30,7 @@ OTHER = Parameter("n", "unsigned int", 4, 0)
 class FakeSystem:
     """A kernel with a handful of functions and tracepoints: names and prototypes only."""
 
-    functions = {
+    prototypes = {
         "ip_rcv": [SKB, DEV],
         "ip_rcv_core": [SKB],
         "schedule": [OTHER],
@@ -51,11 +51,16 @@ class FakeSystem:
 
     def __init__(self, kprobes: bool = True, tracefs: bool = True) -> None:
         self.kprobes = kprobes
-        lists = (frozenset(self.functions), frozenset(self.events)) if tracefs else (None, None)
+        lists = (frozenset(self.prototypes), frozenset(self.events)) if tracefs else (None, None)
         self.tracefs = type("Tracefs", (), dict(zip(("functions", "events"), lists)))
         by_name = {name.split(":")[1]: parameters for name, parameters in self.events.items()}
         self.types = type("Types", (), {"tracepoint": staticmethod(by_name.get)})
-        self.function = lambda name, many=False: self.functions.get(name)
+        self.function = self.prototypes.get
+
+    def functions(self, names, types=None):
+        known = {name: self.prototypes[name] for name in names if name in self.prototypes}
+        taking = {name: ps for name, ps in known.items() if types is None or any(p.type in types for p in ps)}
+        return taking, len(known)
 
 
 def _collectors():
@@ -177,7 +182,7 @@ def test_tracking_function_that_was_asked_for_reports_and_tracks() -> None:
 
 
 def test_missing_tracking_function_is_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeSystem, "functions", {"ip_rcv": [SKB, DEV]})
+    monkeypatch.setattr(FakeSystem, "prototypes", {"ip_rcv": [SKB, DEV]})
     assert set(_shapes(["ip_rcv"])) == {"kprobe:ip_rcv", "tp:skb:kfree_skb"}
 
 

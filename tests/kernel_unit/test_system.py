@@ -11,6 +11,7 @@ from retis_py.errors import KernelError
 from retis_py.events.core import KernelSection
 from retis_py.kernel import features
 from retis_py.kernel.config import KernelConfig
+from retis_py.kernel.cpus import Counts
 from retis_py.kernel.losses import Ledger
 from retis_py.kernel.symbols import Symbols, Tracefs
 
@@ -106,32 +107,51 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
         def losses():
             return iter([(0, 0, 5), (0, 1, 7), (4, 1, 2), (5, 0, 1)])
 
+        class cpus:
+            @staticmethod
+            def counts():
+                return Counts([12, 2, 1], 20, 1)
+
+        @staticmethod
+        def missed():
+            return [(1, 3), (None, 4), (2, 9)]
+
     probes = [KernelSection("ip_rcv", "kprobe"), KernelSection("skb:kfree_skb", "raw_tracepoint")]
-    assert Ledger(Session, probes).summary() == 14
+    probes.append(KernelSection("kmem:kfree", "raw_tracepoint"))
+    assert Ledger(Session, probes, quiet={2}).summary(reported=5) == 14
     assert [record.getMessage() for record in caplog.records] == [
         "lost 12 event(s) from ip_rcv\n  buffer full, see --buffer-pages: CPU 0: 5, CPU 1: 7",
-        "lost 2 event(s) from skb:kfree_skb\n  probes nested too deep: CPU 1: 2",
+        "lost 2 event(s) from skb:kfree_skb\n  too many hits under way on one CPU: CPU 1: 2",
         "1 event(s) from skb:kfree_skb without identity\n  tracking map full: CPU 0: 1",
         "total events lost: 14",
+        "missed 3 hit(s) of skb:kfree_skb\n  a BPF program was already running on that CPU",
+        "missed 4 hit(s) of probes attached together\n  a BPF program was already running on that CPU",
     ]
+    caplog.clear()
+    Ledger(Session, probes).summary(reported=4)
+    assert caplog.records[-1].getMessage() == (
+        "the ledger does not add up: 20 hit(s) passed the filters, 4 were reported, 14 lost, 1 had nothing to say"
+    )
 
 
 def test_growing_loss_is_told_while_it_happens(caplog: pytest.LogCaptureFixture) -> None:
     class Session:
-        lost_records = 0
-        counts: list[tuple[int, int, int]] = []
+        class cpus:
+            lost = [0, 0, 0]
 
-        @classmethod
-        def losses(cls):
-            return iter(cls.counts)
+            @classmethod
+            def counts(cls):
+                return Counts(cls.lost, sum(cls.lost), 0)
 
     ledger = Ledger(Session, [KernelSection("ip_rcv", "kprobe")])
     ledger._next = 0
     ledger.watch()
     assert not caplog.records
-    Session.lost_records, Session.counts = 3, [(0, 0, 4)]
+    Session.cpus.lost = [3, 1, 5]
+    ledger._next = 0
     ledger.watch()
-    ledger.watch()
+    Session.cpus.lost = [9, 1, 5]
+    ledger.watch()  # not again within a second
     assert [record.getMessage() for record in caplog.records] == [
-        "lost 4 event(s) so far (the buffers are full, see --buffer-pages)"
+        "lost 4 event(s) so far (buffer full, see --buffer-pages; too many hits under way on one CPU)"
     ]

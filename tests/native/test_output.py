@@ -5,12 +5,20 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 
+from tests.kernel.test_flood import ledger
 from tests.support.collect import RETIS, retis
 from tests.support.namespaces import wait_for
 
 BURST = 30_000  # on each of two CPUs
+FLOOD = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    s.sendto(bytes(60), (sys.argv[1], 7777))
+"""
 TRAFFIC = "ping -q -n -c 200 -i 0.002 127.0.0.1"
 
 
@@ -73,3 +81,26 @@ def test_closing_the_terminal_ends_a_collection_in_good_order(tmp_path):
         os.close(ours)
         assert process.wait(60) == 0
     assert out.read_bytes().endswith(b"\n")
+
+
+def test_flood_that_the_reader_cannot_follow_can_be_ended_while_it_lasts(two_ns, collect):
+    names = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit", "netif_rx", "netif_receive_skb")
+    probes = [word for name in names for word in ("-p", f"net:{name}")]
+    options = ("-c", "skb,skb-tracking,dev,ns", "-f", "udp port 7777", "--buffer-pages", 64)
+    with collect(*options, *probes, main=("--log-level", "debug")) as run:
+        first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+        os.sched_setaffinity(run.process.pid, {first})
+        sender = ("taskset", "-c", str(last), sys.executable, "-c", FLOOD, two_ns.b_address)
+        flood = subprocess.Popen(["ip", "netns", "exec", two_ns.a.name, *sender])
+        try:
+            wait_for(lambda: "event(s) so far" in run.stderr, "losses told while collecting")
+            run.stop()
+            assert flood.poll() is None
+        finally:
+            flood.kill()
+            flood.wait()
+    passed, reported, lost, empty = ledger(run)
+    assert reported == len(run.lines) - 1  # but for the startup event
+    assert reported + lost + empty == passed
+    assert f"WARN  total events lost: {lost}\n" in run.stderr
+    assert lost > 0

@@ -73,7 +73,7 @@ class Handlers:
             self.session.attach_usdt(entry.shape.function(number), number, self.process)
         probes = [UserspaceSection("usdt", e.probe.symbol, 0, self.process.path, 0, 0) for e in planned]
         self.decoder = Decoder(Event, PARTS, ovs.maker, probes)
-        self.session.enable(True)
+        self.session.enable()
 
     def queued(self, packet: bytes, times: int = 1, epochs_ago: int = 0) -> None:
         """The kernel half has seen *packet* queued."""

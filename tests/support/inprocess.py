@@ -24,6 +24,7 @@ def collected(traffic: Callable[[], None], **options: Any) -> list[Event]:
     collection.prepare()
     try:
         collection.attach()
+        collection.begin()
         traffic()
         collection.stopped = lambda: True
         return [json.loads(encode(event)) for batch in collection.events() for event in batch]
