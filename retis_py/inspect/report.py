@@ -86,9 +86,7 @@ def _kprobes(system: System) -> Answer:
 
 
 def _kprobe_multi(system: System) -> Answer:
-    attach = system.types.vmlinux.enum("bpf_attach_type") or {}
-    # CONFIG_FPROBE: without it this is an inline function, which BTF does not have
-    there = "BPF_TRACE_KPROBE_MULTI" in attach and system.types.vmlinux.function("register_fprobe_ips") is not None
+    there = features.kprobe_multi(system.types.vmlinux)
     if not system.kprobes:
         return Answer("kprobe-multi", False, "functions cannot be probed here at all", "see kprobes")
     if there:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from retis_py.errors import KernelError
+from retis_py.kernel.btf import Btf
 
-__all__ = ["check_rights", "has_kprobes", "lockdown"]
+__all__ = ["check_rights", "has_kprobes", "kprobe_multi", "lockdown"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,16 @@ def has_kprobes() -> bool:
             "/sys/kernel/debug/tracing/kprobe_events",
         )
     )
+
+
+def kprobe_multi(vmlinux: Btf) -> bool:
+    """Can a program be attached to many functions at once?
+
+    Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE: without that,
+    register_fprobe_ips() is an inline function, which BTF does not have.
+    """
+    known = "BPF_TRACE_KPROBE_MULTI" in (vmlinux.enum("bpf_attach_type") or {})
+    return known and vmlinux.function("register_fprobe_ips") is not None
 
 
 def lockdown(path: Path = Path("/sys/kernel/security/lockdown")) -> str:

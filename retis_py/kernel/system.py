@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retis_py.kernel.btf import Btf, Parameter
 from retis_py.kernel.config import KernelConfig
-from retis_py.kernel.features import has_kprobes
+from retis_py.kernel.features import has_kprobes, kprobe_multi
 from retis_py.kernel.symbols import Symbols, Tracefs
 from retis_py.kernel.types import KernelTypes
 
@@ -47,14 +47,8 @@ class System:
 
     @cached_property
     def kprobe_multi(self) -> bool:
-        """Can a program be attached to many functions at once?
-
-        Linux commit 0dcac2725406 ("bpf: Add multi kprobe link") (in v5.18), where built with CONFIG_FPROBE: without
-        that, register_fprobe_ips() is an inline function, which BTF does not have.
-        """
-        vmlinux = self.types.vmlinux
-        known = "BPF_TRACE_KPROBE_MULTI" in (vmlinux.enum("bpf_attach_type") or {})
-        return self.kprobes and known and vmlinux.function("register_fprobe_ips") is not None
+        """Can a program be attached to many functions at once?"""
+        return kprobe_multi(self.types.vmlinux)
 
     @cached_property
     def _modules(self) -> frozenset[str]:

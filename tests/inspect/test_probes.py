@@ -48,8 +48,8 @@ def test_a_function_whose_packet_is_not_in_a_register_is_left_out() -> None:
 def test_arguments_end_where_those_of_collect_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the registers of this machine, not a number of inspect's own."""
     last = Probe("kprobe", "f", ()).visible
-    monkeypatch.setitem(Kernel.functions, "within", [OTHER] * (last - 1) + [SKB])
-    monkeypatch.setitem(Kernel.functions, "beyond", [OTHER] * last + [SKB])
+    monkeypatch.setitem(Kernel.prototypes, "within", [OTHER] * (last - 1) + [SKB])
+    monkeypatch.setitem(Kernel.prototypes, "beyond", [OTHER] * last + [SKB])
     assert lines("k:within") == ["kprobe:within  struct sk_buff *skb"]
     with pytest.raises(ProbeError):
         lines("k:beyond")
