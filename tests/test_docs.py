@@ -171,15 +171,10 @@ def test_generated_page_is_fresh(path: Path) -> None:
 
 
 def test_sections_and_their_fields_are_described() -> None:
-    """Those every event may have; what collectors report is described by them."""
-    from retis_py.events import args, core
-
-    for module in (core, args):
-        for name in set(module.__all__) - {"ProbeSection"}:
-            cls = getattr(module, name)
-            assert reference._docstring(cls)
-            assert set(reference._comments(cls)) >= set(cls.__struct_fields__), name
-    headings = re.findall(r"^## ([\w-]+)$", (reference.REFERENCE / "sections.md").read_text(), re.M)
+    text = (reference.REFERENCE / "sections.md").read_text()
+    rows = [line for line in text.splitlines() if line.endswith("|  |")]
+    assert rows == [], "a field without a #: comment"
+    headings = re.findall(r"^## ([\w-]+)$", text, re.M)
     assert headings == list(Event.__struct_encode_fields__)
 
 

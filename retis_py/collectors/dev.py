@@ -22,8 +22,11 @@ class DevSection(Section):
     """Network device of an event. *rx_ifindex* is skb->skb_iif: where the packet came in, if it did."""
 
     key: ClassVar[str] = "dev"
+    #: its name
     name: str
+    #: its number
     ifindex: U32
+    #: number of the interface the packet came in by
     rx_ifindex: Optional[U32] = None
 
     def text(self, style: Style) -> str:

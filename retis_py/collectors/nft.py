@@ -71,13 +71,17 @@ class NftSection(Section, kw_only=True):
     """A verdict of a rule or of a chain's policy. *rule* is the text of the rule, an extension of retis_py."""
 
     key: ClassVar[str] = "nft"
+    #: the table
     table_name: str
+    #: the chain
     chain_name: str
     #: continue break jump goto return drop accept stolen queue repeat stop unknown
     verdict: str
     #: where ``jump`` and ``goto`` lead
     verdict_chain_name: Optional[str] = None
+    #: its handle
     table_handle: I64
+    #: its handle
     chain_handle: I64
     #: None when the verdict comes from no rule
     rule_handle: Optional[I64] = None

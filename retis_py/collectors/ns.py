@@ -20,7 +20,9 @@ class NetnsSection(Section, kw_only=True):
     """Network namespace: *cookie* is net->net_cookie where the kernel has it, *inum* the inode number."""
 
     key: ClassVar[str] = "netns"
+    #: unlike *inum*, never used again
     cookie: Optional[U64] = None
+    #: inode number, as in ``ls -l /proc/PID/ns/net``
     inum: U32
 
     def text(self, style: Style) -> str:

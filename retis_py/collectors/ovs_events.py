@@ -88,8 +88,11 @@ class _Ovs(Section, tag_field="event_type"):
 class OvsUpcall(_Ovs, tag="upcall"):
     """The kernel passes a packet to user space. *cmd* is enum ovs_packet_cmd, *port* the netlink port id."""
 
+    #: why: ``OVS_PACKET_CMD_*``
     cmd: U8
+    #: netlink port of the handler
     port: U32
+    #: where it happened
     cpu: U32
 
     def text(self, style: Style) -> str:
@@ -99,11 +102,17 @@ class OvsUpcall(_Ovs, tag="upcall"):
 class OvsUpcallEnqueue(_Ovs, tag="upcall_enqueue"):
     """A packet was queued for user space: by the upcall at *upcall_ts* ns on *upcall_cpu*, as *queue_id*."""
 
+    #: 0, or a negative error
     ret: I32
+    #: why: ``OVS_PACKET_CMD_*``
     cmd: U8
+    #: netlink port of the handler
     port: U32
+    #: when its upcall was, in ns
     upcall_ts: U64
+    #: and where
     upcall_cpu: U32
+    #: hash of the packet
     queue_id: U32
 
     def text(self, style: Style) -> str:
@@ -114,8 +123,11 @@ class OvsUpcallEnqueue(_Ovs, tag="upcall_enqueue"):
 class OvsUpcallReturn(_Ovs, tag="upcall_return"):
     """An upcall is over."""
 
+    #: when its upcall was, in ns
     upcall_ts: U64
+    #: and where
     upcall_cpu: U32
+    #: 0, or a negative error
     ret: I32
 
     def text(self, style: Style) -> str:
@@ -125,11 +137,17 @@ class OvsUpcallReturn(_Ovs, tag="upcall_return"):
 class OvsRecvUpcall(_Ovs, tag="recv_upcall"):
     """User space received a queued packet, in the batch begun at *batch_ts* ns."""
 
+    #: ``enum dpif_upcall_type``
     type: U32
+    #: bytes of the packet
     pkt_size: U32
+    #: bytes of its flow key
     key_size: U64
+    #: hash of the packet
     queue_id: U32
+    #: when the first of its batch was received, in ns
     batch_ts: U64
+    #: place in the batch
     batch_idx: U8
 
     def text(self, style: Style) -> str:
@@ -139,9 +157,13 @@ class OvsRecvUpcall(_Ovs, tag="recv_upcall"):
 class OvsFlowOperation(_Ovs, tag="flow_operation"):
     """User space asks the kernel to install a flow (put) or to execute actions on a packet (exec)."""
 
+    #: install a flow, or execute actions
     op_type: Literal["exec", "put"]
+    #: hash of the packet
     queue_id: U32
+    #: when the first of its batch was received, in ns
     batch_ts: U64
+    #: place in the batch
     batch_idx: U8
 
     def text(self, style: Style) -> str:
@@ -151,13 +173,19 @@ class OvsFlowOperation(_Ovs, tag="flow_operation"):
 class OvsFlowLookup(_Ovs, tag="flow_lookup"):
     """A look-up in the kernel's flow table. *flow* and *sf_acts* are pointers, 0 for a miss."""
 
+    #: address of the flow, 0 if none matched
     flow: U64
+    #: address of its actions
     sf_acts: U64
+    #: its unique id
     ufid: Ufid
+    #: masks that were tried
     n_mask_hit: U32
+    #: hits in the cache of masks
     n_cache_hit: U32
     #: datapath flow and OpenFlow rules: empty until ``sort`` finds them
     dpflow: str
+    #: OpenFlow rules behind it, if asked for
     ofpflows: Tuple[str, ...]  # noqa: UP006
 
     def text(self, style: Style) -> str:
@@ -178,10 +206,15 @@ class OvsFlowLookup(_Ovs, tag="flow_lookup"):
 class OvsNat(Section):
     """Translation asked for by the ``ct`` action."""
 
+    #: which address
     dir: Optional[Literal["src", "dst"]] = None
+    #: first address
     min_addr: Optional[str] = None
+    #: last address
     max_addr: Optional[str] = None
+    #: first port
     min_port: Optional[U16] = None
+    #: last port
     max_port: Optional[U16] = None
 
     def range_text(self, flags: int) -> str:
@@ -209,11 +242,15 @@ class OvsAction(_Ovs, tag="action_execute", kw_only=True):
     #: ct: bit 0 commit, 1 force, 2 IPv4, 3 IPv6, 4 NAT, 5 source NAT, 6 destination NAT, 7 address range,
     #: 8 port range, 9 hash, 10 persistent, 11 random
     flags: Optional[U32] = None
+    #: zone of ``ct``
     zone_id: Optional[U16] = None
+    #: what ``ct`` translates
     nat: Optional[OvsNat] = None
     #: drop
     reason: Optional[U32] = None
+    #: of the packet
     recirc_id: U32
+    #: if user space sent it: hash of the packet it got
     queue_id: Optional[U32] = None
 
     def text(self, style: Style) -> str:
@@ -252,10 +289,15 @@ class OvsDetraceSection(Section):
     """What is behind a flow of the kernel, from ``dpctl/get-flow`` and ``ofproto/detrace``."""
 
     key: ClassVar[str] = "ovs-detrace"
+    #: unique id of the flow
     ufid: Ufid
+    #: its address
     flow: U64
+    #: address of its actions
     sf_acts: U64
+    #: the datapath flow
     dpflow: str
+    #: OpenFlow rules behind it
     ofpflows: Tuple[str, ...]  # noqa: UP006
 
     def text(self, style: Style) -> str:

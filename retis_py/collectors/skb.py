@@ -81,6 +81,7 @@ class PacketSection(Section):
     len: U32
     #: bytes captured, the length of *data*
     capture_len: U32
+    #: the bytes captured
     data: bytes
 
     def text(self, style: Style) -> str:
@@ -90,9 +91,13 @@ class PacketSection(Section):
 class SkbVlanAccel(Section):
     """VLAN tag kept beside the packet: *proto* is the TPID."""
 
+    #: TPID
     proto: U16
+    #: priority
     pcp: U8
+    #: drop eligible
     dei: bool
+    #: VLAN
     vid: U16
 
     def text(self, style: Style) -> str:
@@ -103,12 +108,19 @@ class SkbVlanAccel(Section):
 class SkbMeta(Section):
     """Lengths, checksum and scheduling state of an sk_buff; *ip_summed* is CHECKSUM_* of linux/skbuff.h."""
 
+    #: bytes of the packet
     len: U32
+    #: of them those in pages
     data_len: U32
+    #: flow hash
     hash: U32
+    #: ``CHECKSUM_*`` of include/linux/skbuff.h
     ip_summed: U8
+    #: checksum, or where it starts and goes
     csum: U32
+    #: checksums verified, less one
     csum_level: U8
+    #: ``sk_buff.priority``
     priority: U32
 
     def text(self, style: Style) -> str:
@@ -134,10 +146,15 @@ class SkbMeta(Section):
 class SkbDataRef(Section):
     """Who else uses an sk_buff (*users*) and its data (*dataref*): low bytes of the two counters."""
 
+    #: the header may not be read
     nohdr: bool
+    #: the data may have other users
     cloned: bool
+    #: ``SKB_FCLONE_*``
     fclone: U8
+    #: references to the sk_buff
     users: U8
+    #: references to the data
     dataref: U8
 
     def text(self, style: Style) -> str:
@@ -152,10 +169,15 @@ class SkbDataRef(Section):
 class SkbGso(Section):
     """Segmentation offload state, from skb_shared_info."""
 
+    #: ``SKBFL_*``
     flags: U8
+    #: pages
     frags: U8
+    #: payload of a segment
     size: U32
+    #: segments
     segs: U32
+    #: ``SKB_GSO_*``, as bits
     type: U32
 
     def text(self, style: Style) -> str:
@@ -173,9 +195,13 @@ class SkbSection(Section):
     """State of the socket buffer: the parts asked for with ``--skb-sections``."""
 
     key: ClassVar[str] = "skb"
+    #: the VLAN tag that is not in the packet but beside it
     vlan_accel: Optional[SkbVlanAccel] = None
+    #: option ``meta`` of ``--skb-sections``
     meta: Optional[SkbMeta] = None
+    #: option ``dataref``
     data_ref: Optional[SkbDataRef] = None
+    #: option ``gso``
     gso: Optional[SkbGso] = None
 
     def text(self, style: Style) -> str:
