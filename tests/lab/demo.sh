@@ -6,7 +6,9 @@ cd "$(dirname "$0")/../.."
 python=.venv/bin/python
 retis=.venv/bin/retis
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# bold on a terminal
+if [ -t 1 ]; then bold='\033[1m' plain='\033[0m'; else bold='' plain=''; fi
+say() { printf "\n$bold%s$plain\n" "$*"; }
 
 if [ "${1:-}" != here ]; then
     if mode=$($python -m tests.support.tracing) && [ "${1:-}" != lab ]; then
