@@ -43,6 +43,7 @@ enum loss {
 	LOSS_BUFFER_FULL,	/* perf buffer without room */
 	LOSS_NESTED,		/* more hits under way on the CPU than there is scratch memory for */
 	LOSS_UNTRACKED,		/* tracking map full: reported, but without identity */
+	LOSS_UNFOLLOWED,	/* a collector's table full: what would have come later of the packet is missing */
 	LOSSES,
 };
 BPF_PERCPU_ARRAY(losses, u64, MAX_PROBES * LOSSES);
@@ -55,7 +56,7 @@ struct cpu {
 	u64 lost[LOSSES];	/* sums of `losses` */
 	u64 passed;		/* hits that passed the filters where events are reported */
 	u64 empty;		/* of them those that no collector had anything to say of */
-	u64 pad[3];		/* CPUs do not share cache lines */
+	u64 pad[2];		/* CPUs do not share cache lines */
 };
 BPF_F_TABLE("array", u32, struct cpu, cpus, CPUS, 1024 /* BPF_F_MMAPABLE */);
 

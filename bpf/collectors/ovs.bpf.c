@@ -131,7 +131,7 @@ ovs_wait(struct context *ctx, u32 hash, enum ovs_stage stage, u32 queue_id, u64 
 		found = ovs_waiting.lookup(&place);
 	}
 	if (!found) {
-		count_loss(ctx->probe, LOSS_UNTRACKED);
+		count_loss(ctx->probe, LOSS_UNFOLLOWED);
 		return;
 	}
 	found->queue_id = queue_id;
@@ -201,7 +201,7 @@ static __always_inline int hook_ovs_upcall(struct scratch *s, struct context *ct
 	upcall.timestamp = ctx->timestamp;
 	upcall.cpu = e->cpu;
 	if (ovs_upcalls.update(&task, &upcall))
-		count_loss(ctx->probe, LOSS_UNTRACKED);
+		count_loss(ctx->probe, LOSS_UNFOLLOWED);
 	return 0;
 }
 
@@ -321,7 +321,7 @@ static __always_inline void ovs_command_begins(struct context *ctx)
 		return;
 	command.queue_id = ctx->ovs_queue_id;
 	if (ovs_commands.update(&packet, &command))
-		count_loss(ctx->probe, LOSS_UNTRACKED);
+		count_loss(ctx->probe, LOSS_UNFOLLOWED);
 }
 
 /* kprobe:ovs_execute_actions: the first one for the packet of a command is the command's. Its actions are where no other
@@ -441,7 +441,7 @@ static __always_inline void ovs_lookup_of(struct context *ctx)
 	u64 key = ctx->ovs_key, skb = (u64)ctx->skb;
 
 	if (ovs_lookups.update(&key, &skb))
-		count_loss(ctx->probe, LOSS_UNTRACKED);
+		count_loss(ctx->probe, LOSS_UNFOLLOWED);
 }
 
 /* kretprobe:ovs_flow_tbl_lookup_stats */
@@ -524,7 +524,7 @@ static __always_inline struct ovs_batch *ovs_this_batch(struct context *ctx, int
 	if (!none)
 		return NULL;
 	if (ovs_batches.update(&thread, none))
-		count_loss(ctx->probe, LOSS_UNTRACKED);
+		count_loss(ctx->probe, LOSS_UNFOLLOWED);
 	return ovs_batches.lookup(&thread);
 }
 

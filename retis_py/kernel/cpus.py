@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 __all__ = ["Counts", "Cpus"]
 
 #: bpf/core.h: hits that can be under way on a CPU, and the causes of losses
-_SLOTS, _LOSSES = 8, 3
+_SLOTS, _LOSSES = 8, 4
 
 
 class Counts(NamedTuple):

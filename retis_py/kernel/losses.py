@@ -18,9 +18,12 @@ CAUSES = (
     "buffer full, see --buffer-pages",
     "too many hits under way on one CPU",
     "tracking map full",
+    "table of a collector full",
 )
 #: causes that cost an event
 EVENT_CAUSES = (0, 1)
+#: what the others cost
+_COSTS = {2: "%d event(s) from %s without identity", 3: "%d packet(s) at %s not followed any further"}
 
 
 def _name(probe: ProbeSection) -> str:
@@ -79,7 +82,7 @@ class Ledger:
                 total += count
                 _log.warning("lost %d event(s) from %s\n  %s: %s", count, probe, CAUSES[cause], where)
             else:
-                _log.warning("%d event(s) from %s without identity\n  %s: %s", count, probe, CAUSES[cause], where)
+                _log.warning(f"{_COSTS[cause]}\n  %s: %s", count, probe, CAUSES[cause], where)
         if total:
             _log.warning("total events lost: %d", total)
         self._tell_missed()

@@ -105,12 +105,12 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
     class Session:
         @staticmethod
         def losses():
-            return iter([(0, 0, 5), (0, 1, 7), (4, 1, 2), (5, 0, 1)])
+            return iter([(0, 0, 5), (0, 1, 7), (5, 1, 2), (6, 0, 1), (7, 1, 6)])
 
         class cpus:
             @staticmethod
             def counts():
-                return Counts([12, 2, 1], 20, 1)
+                return Counts([12, 2, 1, 6], 20, 1)
 
         @staticmethod
         def missed():
@@ -123,6 +123,7 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
         "lost 12 event(s) from ip_rcv\n  buffer full, see --buffer-pages: CPU 0: 5, CPU 1: 7",
         "lost 2 event(s) from skb:kfree_skb\n  too many hits under way on one CPU: CPU 1: 2",
         "1 event(s) from skb:kfree_skb without identity\n  tracking map full: CPU 0: 1",
+        "6 packet(s) at skb:kfree_skb not followed any further\n  table of a collector full: CPU 1: 6",
         "total events lost: 14",
         "missed 3 hit(s) of skb:kfree_skb\n  a BPF program was already running on that CPU",
         "missed 4 hit(s) of probes attached together\n  a BPF program was already running on that CPU",
@@ -137,7 +138,7 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
 def test_growing_loss_is_told_while_it_happens(caplog: pytest.LogCaptureFixture) -> None:
     class Session:
         class cpus:
-            lost = [0, 0, 0]
+            lost = [0, 0, 0, 0]
 
             @classmethod
             def counts(cls):
@@ -147,10 +148,10 @@ def test_growing_loss_is_told_while_it_happens(caplog: pytest.LogCaptureFixture)
     ledger._next = 0
     ledger.watch()
     assert not caplog.records
-    Session.cpus.lost = [3, 1, 5]
+    Session.cpus.lost = [3, 1, 5, 0]
     ledger._next = 0
     ledger.watch()
-    Session.cpus.lost = [9, 1, 5]
+    Session.cpus.lost = [9, 1, 5, 0]
     ledger.watch()  # not again within a second
     assert [record.getMessage() for record in caplog.records] == [
         "lost 4 event(s) so far (buffer full, see --buffer-pages; too many hits under way on one CPU)"

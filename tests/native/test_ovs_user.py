@@ -181,7 +181,7 @@ def test_packet_that_cannot_be_waited_for_is_a_loss(tmp_path):
         losses = [(*divmod(index, len(CAUSES)), count) for index, _cpu, count in handlers.session.losses()]
         handlers.close()
     executes = list(Ovs.user_probes).index("dpif_netlink_operate__:op_flow_execute")
-    assert losses == [(executes, CAUSES.index("tracking map full"), 1)]
+    assert losses == [(executes, CAUSES.index("table of a collector full"), 1)]
 
 
 def test_threads_that_ended_leave_room_for_others(handlers):
