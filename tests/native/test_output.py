@@ -75,11 +75,15 @@ def test_closing_the_terminal_ends_a_collection_in_good_order(tmp_path):
     out, ready = tmp_path / "retis.data", tmp_path / "ready"
     options = ("-c", "skb", "-p", "net:netif_receive_skb", "-o", out, "--print", "--ready-file", ready)
     command = ["setsid", "--ctty", RETIS, "collect", *options]
-    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
+    try:
         os.close(terminal)
         wait_for(lambda: ready.exists() or process.poll() is not None, "probes attached")
         os.close(ours)
         assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
     assert out.read_bytes().endswith(b"\n")
 
 
