@@ -37,16 +37,9 @@ def check_rights() -> None:
 
 
 def has_kprobes() -> bool:
-    """Can a program be attached to a kprobe? The perf PMU of that name, or the file that came before it, says so."""
-    # os.path: until Python 3.12 Path.exists() raises EACCES, and debugfs may be entered by root only
-    return any(
-        os.path.exists(path)
-        for path in (
-            "/sys/bus/event_source/devices/kprobe/type",
-            "/sys/kernel/tracing/kprobe_events",
-            "/sys/kernel/debug/tracing/kprobe_events",
-        )
-    )
+    """Can a program be attached to a kprobe? The perf PMU of that name says so."""
+    # os.path: until Python 3.12 Path.exists() raises EACCES
+    return os.path.exists("/sys/bus/event_source/devices/kprobe/type")
 
 
 def kprobe_multi(vmlinux: Btf) -> bool:

@@ -1,4 +1,4 @@
-"""perf: the perf buffers, one per CPU, read in pieces of what is there when one looks.
+"""perf: the perf buffers, one per CPU, read in pieces of what is there when one looks; and kprobes as perf events.
 
 BCC's reader goes on as long as there is something new, so that under a flood it never came back: no signal was looked
 at, nothing written, and memory grew. It also calls a function for each event, which costs more than all of this.
@@ -21,12 +21,13 @@ from pathlib import Path
 from retis_py.errors import KernelError
 from retis_py.kernel.libbpf import libc
 
-__all__ = ["PerfBuffer", "PerfBuffers", "online_cpus", "split"]
+__all__ = ["PerfBuffer", "PerfBuffers", "attach_kprobe", "online_cpus", "split"]
 
 _SOFTWARE, _BPF_OUTPUT = 1, 10  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT
 _SAMPLE_RAW = 1 << 10  # PERF_SAMPLE_RAW
 _FLAG_FD_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
-_ENABLE = 0x2400  # PERF_EVENT_IOC_ENABLE
+_ENABLE, _SET_BPF = 0x2400, 0x40042408  # PERF_EVENT_IOC_*
+_KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 _SAMPLE = 9  # PERF_RECORD_SAMPLE
 #: offsets in the first page
 _DATA_HEAD, _DATA_TAIL = 1024, 1032
@@ -50,7 +51,51 @@ class _Attributes(ctypes.Structure):
         ("wakeup_events", ctypes.c_uint32),
         ("bp_type", ctypes.c_uint32),
         ("config1", ctypes.c_uint64),
+        ("config2", ctypes.c_uint64),
     ]
+
+
+def _open(attributes: _Attributes, cpu: int) -> int:
+    """perf_event_open(2) for what happens on *cpu*, or for a kprobe on any."""
+    syscall = libc().syscall
+    syscall.restype = ctypes.c_long
+    number = _SYSCALLS[platform.machine()]
+    fd = int(syscall(number, ctypes.byref(attributes), -1, cpu, -1, _FLAG_FD_CLOEXEC))
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return fd
+
+
+def _ioctl(fd: int, request: int, argument: int) -> None:
+    if libc().ioctl(fd, ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def attach_kprobe(program: int, function: str, at_return: bool = False) -> int:
+    """Attach BPF *program* to the entry or the return of kernel *function*; returns what closing detaches. Raises
+    OSError.
+
+    Through the PMU "kprobe" (Linux commit e12f03d7031a ("perf/core: Implement the 'perf_kprobe' PMU") (in v4.17)): BCC
+    prints to stderr of each function that cannot be probed, and then tries the files of tracefs, to no avail.
+    """
+    kind = int(_KPROBE_TYPE.read_text())
+    name = ctypes.create_string_buffer(function.encode())
+    attributes = _Attributes(
+        kind,
+        ctypes.sizeof(_Attributes),
+        int(at_return),  # format/retprobe: config:0
+        1,
+        wakeup_events=1,
+        config1=ctypes.addressof(name),
+    )
+    fd = _open(attributes, 0)
+    try:
+        _ioctl(fd, _SET_BPF, program)
+        _ioctl(fd, _ENABLE, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
@@ -80,17 +125,11 @@ class PerfBuffer:
         attributes = _Attributes(
             _SOFTWARE, ctypes.sizeof(_Attributes), _BPF_OUTPUT, 1, _SAMPLE_RAW, wakeup_events=1 << 20
         )
-        syscall = libc().syscall
-        syscall.restype = ctypes.c_long
-        number = _SYSCALLS[platform.machine()]
-        self.fd = int(syscall(number, ctypes.byref(attributes), -1, cpu, -1, _FLAG_FD_CLOEXEC))
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self.fd = _open(attributes, cpu)
         self._size = pages * mmap.PAGESIZE
         try:
             self._memory = mmap.mmap(self.fd, self._size + mmap.PAGESIZE)
-            if libc().ioctl(self.fd, _ENABLE, 0) < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            _ioctl(self.fd, _ENABLE, 0)
         except OSError:
             os.close(self.fd)
             raise

@@ -11,16 +11,18 @@ import ctypes
 import errno
 import logging
 import os
+import resource
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel import bpf
 from retis_py.kernel.compose import PROBE_ID
 from retis_py.kernel.cpus import Cpus
-from retis_py.kernel.perf import PerfBuffers
+from retis_py.kernel.perf import PerfBuffers, attach_kprobe
 from retis_py.paths import bpf_dir
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ class Session:
                 f"cannot compile the BPF programs: {error}",
                 hint="the compiler's messages are above; please report them with `retis collect --show-bpf`",
             ) from None
-        self._links: list[tuple[int, bytes | None]] = []
+        #: what closing detaches
+        self._links: list[int] = []
         #: file descriptors -> number of the probe, None of a program that serves many
         self._programs: dict[int, int | None] = {}
         #: `bpf.recursion_misses` of each program when it was enabled
@@ -128,11 +131,10 @@ class Session:
         self._attach_kprobe(self._load(function, probe, bpf.KPROBE), symbol, at_return)
 
     def _attach_kprobe(self, program: int, symbol: str, at_return: bool = False) -> None:
-        event = f"retis_{'r' if at_return else 'p'}_{symbol}_{os.getpid()}".replace(".", "_").encode()
-        link = self._lib.bpf_attach_kprobe(program, int(at_return), event, symbol.encode(), 0, 0)
-        if link < 0:
-            raise _attach_error("kretprobe" if at_return else "kprobe", symbol, ctypes.get_errno())
-        self._links.append((link, event))
+        try:
+            self._links.append(attach_kprobe(program, symbol, at_return))
+        except OSError as error:
+            raise _attach_error("kretprobe" if at_return else "kprobe", symbol, error.errno or 0) from None
 
     def attach_kprobes(
         self, function: str, targets: Sequence[Function], multi: bool, step: Callable[[], None] = lambda: None
@@ -151,6 +153,7 @@ class Session:
             except (KernelError, bpf.BpfError) as error:
                 _log.debug("no kprobe-multi here (%s): attaching one by one", error)
         program = self._load_once(function)
+        _allow_files(len(targets))
         refused = []
         for target in targets:
             try:
@@ -164,7 +167,7 @@ class Session:
     def _link_multi(self, program: int, targets: list[Function]) -> list[str]:
         """Link *targets* at once; where the kernel refuses, halves of them, down to the ones it means."""
         try:
-            self._links.append((bpf.link_kprobe_multi(program, [target.address for target in targets]), None))
+            self._links.append(bpf.link_kprobe_multi(program, [target.address for target in targets]))
             return []
         except bpf.BpfError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
@@ -180,7 +183,7 @@ class Session:
         link = self._lib.bpf_attach_raw_tracepoint(fd, name.encode())
         if link < 0:
             raise _attach_error("tracepoint", name, ctypes.get_errno())
-        self._links.append((link, None))
+        self._links.append(link)
 
     def attach_usdt(self, function: str, probe: int, process: UserProcess) -> None:
         """Attach *function*, as probe number *probe*, wherever *process* has the USDT probe it was enabled for."""
@@ -193,7 +196,7 @@ class Session:
             except Exception as error:
                 raise KernelError(f"cannot attach to {path.decode()} at {address:#x}: {error}") from None
         # ours from now on: BCC would look for the attachments in tracefs, where they are not, and close the program too
-        self._links += [(fd, None) for fd in self._bpf.uprobe_fds.values()]
+        self._links += self._bpf.uprobe_fds.values()
         self._bpf.uprobe_fds.clear()
         del self._bpf.funcs[name]
 
@@ -252,11 +255,8 @@ class Session:
     def detach(self, step: Callable[[], None] = lambda: None) -> None:
         """Take all probes away; *step()* is called after each."""
         self.missed()  # the last chance to ask
-        for link, event in self._links:
+        for link in self._links:
             os.close(link)
-            if event:
-                # only does something where the kernel has no kprobe PMU and the event went through tracefs
-                self._quiet_detach(event)
             step()
         self._links.clear()
         for program in self._programs:
@@ -264,16 +264,22 @@ class Session:
         self._programs.clear()
         self._shared.clear()
 
-    def _quiet_detach(self, event: bytes) -> None:
-        if not os.path.exists("/sys/bus/event_source/devices/kprobe/type"):
-            self._lib.bpf_detach_kprobe(event)
-
     def close(self) -> None:
         """Detach, and give back buffers, maps and memory."""
         self.detach()
         self.cpus.close()
         self._buffers.close()
         self._bpf.cleanup()
+
+
+def _allow_files(count: int) -> None:
+    """Let this process have *count* more files open: each function attached on its own is one."""
+    wanted = count + 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        # with CAP_SYS_RESOURCE the hard limit is none
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
 
 
 def _set_probe_id(code: bytearray, probe: int) -> None:
