@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,16 @@ def test_other_refusals_are_told_in_the_last_words_of_the_log() -> None:
 
 def test_missing_right_is_no_fault_of_the_program() -> None:
     assert "not permitted" in str(subject._load_error("kprobe_3", 51, errno.EPERM, "", BLAME))
+
+
+def test_functions_attached_one_by_one_may_be_more_than_the_shell_lets_files_be_open() -> None:
+    code = """
+import resource
+from retis_py.kernel.session import _allow_files
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+_allow_files(1000)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 2024
