@@ -178,6 +178,9 @@ def test_segments_of_a_large_packet_that_goes_up_are_one_series(bridge, collect)
     forward = ("in_port=1,actions=output:2", "in_port=2,actions=output:1")
     bridge.set_flows(*forward)
     payload = random.Random(7560).randbytes(10 * (1500 - 20 - 32))
+    # on a slow machine, a packet that is still on its way would be sent again: the same data, once more
+    bridge.a.ip(f"route replace {bridge.B}/32 dev eth0 rto_min 30s")
+    bridge.a.sysctl("net/ipv4/tcp_early_retrans", 0)
     with contextlib.ExitStack() as stack:
         with bridge.b:
             listener = stack.enter_context(socket.create_server((bridge.B, 7560)))
