@@ -27,7 +27,7 @@ from tests.support.tracing import why_no_tracepoints
 KERNEL_TESTS = REPOSITORY / "tests" / "kernel"
 NATIVE_TESTS = REPOSITORY / "tests" / "native"
 #: seconds for one boot and the whole kernel suite, under emulation
-TIMEOUT = float(os.environ.get("RETIS_PY_LAB_TIMEOUT", "2400"))
+TIMEOUT = float(os.environ.get("RETIS_PY_LAB_TIMEOUT", "3600"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
