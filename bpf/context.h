@@ -28,20 +28,32 @@ struct context {
 	CONTEXT_MEMBERS			/* arguments that collectors asked for: Collector.arguments */
 };
 
-/* The few members of an sk_buff that decide whether a hit matters, read at once: one bounded copy of [SKB_FIRST,
- * SKB_END), offsets from BTF, in place of a helper call per member. */
+/* The few members of an sk_buff that decide whether a hit matters. Where a read is a call of a helper, they are read at
+ * once: one bounded copy of [SKB_FIRST, SKB_END), offsets from BTF. */
 struct skb_brief {
-	u8 bytes[SKB_END - SKB_FIRST];
-} __attribute__((aligned(8)));
+	struct sk_buff *skb;
+#if !DIRECT_READS
+	u8 bytes[SKB_END - SKB_FIRST] __attribute__((aligned(8)));
+#endif
+};
 
+#if DIRECT_READS
+#define BRIEF(brief, member) READ((brief)->skb->member)
+#else
 #define BRIEF(brief, member)                                                   \
 	(*(typeof(((struct sk_buff *)0)->member) *)                            \
 	 ((brief)->bytes + __builtin_offsetof(struct sk_buff, member) - SKB_FIRST))
+#endif
 
 static __always_inline int read_brief(struct skb_brief *brief, struct sk_buff *skb)
 {
+	brief->skb = skb;
+#if DIRECT_READS
+	return 0;
+#else
 	return bpf_probe_read_kernel(brief->bytes, sizeof(brief->bytes),
 				     (void *)skb + SKB_FIRST);
+#endif
 }
 
 /* include/linux/skbuff.h, skb_mac_header_was_set(); a header that coincides with a valid network header and has no

@@ -4,12 +4,36 @@
  * macros for what is decided before compiling (HAVE_..., SKB_..., TRACKING_...; `retis collect --show-bpf` shows them).
  */
 
-/* Reads one member through a kernel pointer; a failed read gives 0 (the helper clears what it cannot fill). */
+#if DIRECT_READS
+/* A pointer to any kernel memory that a program may read through, as if it led to a type that has a 64-bit number at its
+ * beginning: the JIT compiler checks the address, a fault gives 0. The call is the kernel's own function, by its BTF id,
+ * and costs nothing, as the verifier turns it into a move. Linux commit a35b9af4ec2c ("bpf: Add a kfunc for generic type
+ * cast") (in v6.2). */
+static const volatile void *(*rdonly_cast)(const void *at, u64 type) = (void *)RDONLY_CAST;
+#endif
+
+/* Fills `to` with what is at the kernel's address `at`; 0 if it cannot be read. The size is a constant. */
+static __always_inline void read_number(void *to, u32 size, const void *at)
+{
+#if DIRECT_READS
+	if (size == 8)
+		*(u64 *)to = *(const volatile u64 *)rdonly_cast(at, DIRECT_TYPE);
+	else if (size == 4)
+		*(u32 *)to = *(const volatile u32 *)rdonly_cast(at, DIRECT_TYPE);
+	else if (size == 2)
+		*(u16 *)to = *(const volatile u16 *)rdonly_cast(at, DIRECT_TYPE);
+	else if (size == 1)
+		*(u8 *)to = *(const volatile u8 *)rdonly_cast(at, DIRECT_TYPE);
+	else
+#endif
+		bpf_probe_read_kernel(to, size, at);
+}
+
+/* Reads one member through a kernel pointer; a failed read gives 0. */
 #define READ(place)                                                            \
 	({                                                                     \
 		typeof(place) value_;                                          \
-		bpf_probe_read_kernel(&value_, sizeof(value_),                 \
-				      (const void *)&(place));                 \
+		read_number(&value_, sizeof(value_), (const void *)&(place));  \
 		value_;                                                        \
 	})
 
@@ -37,6 +61,14 @@ struct settings {
 	u32 collected;
 };
 BPF_ARRAY(settings, struct settings, 1);
+
+/* The only element of an array, its address put in place when the program is loaded: no lookup, nothing to check. */
+#define ELEMENT(type, mark)                                                    \
+	({                                                                     \
+		type *element_;                                                \
+		asm volatile("%0 = %1 ll" : "=r"(element_) : "i"(mark));       \
+		element_;                                                      \
+	})
 
 /* Why something is missing, counted per probe and per CPU. Keep in step with retis_py/kernel/losses.py. */
 enum loss {

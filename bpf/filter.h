@@ -8,10 +8,10 @@
 static __always_inline int packet_matches(struct skb_brief *brief)
 {
 	u16 mac = BRIEF(brief, mac_header), network = BRIEF(brief, network_header);
-	u32 mac_len = BRIEF(brief, mac_len), at, l2;
-	s32 linear;
-	u64 used;
-	struct packet pkt = {};
+	/* only matters, so is only read, where both headers are said to be at one place */
+	u32 mac_len = mac == network ? READ(brief->skb->mac_len) : 0;
+	u32 at, l2, end;
+	struct packet pkt;
 
 	if (has_mac(mac, network, mac_len)) {
 		at = mac;
@@ -23,16 +23,14 @@ static __always_inline int packet_matches(struct skb_brief *brief)
 		return 0;
 	}
 #if HAVE_PACKET_FILTER
-	/* linear data ends at data + len - data_len; `data` may stand before or behind the header */
+	end = (u64)BRIEF(brief, tail);
 	pkt.start = BRIEF(brief, head) + at;
-	pkt.len = (u32)(BRIEF(brief, data) - pkt.start) + BRIEF(brief, len);
-	linear = pkt.len - BRIEF(brief, data_len);
-	pkt.linear = linear < 0 ? 0 : linear;
-	used = pkt.linear;
-	OPAQUE(used);
-	if (used > PACKET_BYTES)
-		used = PACKET_BYTES;
-	if (bpf_probe_read_kernel(pkt.bytes, used, pkt.start))
+	pkt.linear = end > at ? end - at : 0;
+#if PACKET_LEN
+	/* `data` may stand before or behind the header */
+	pkt.len = (u32)(READ(brief->skb->data) - pkt.start) + READ(brief->skb->len);
+#endif
+	if (copy_header(&pkt))
 		return 0;
 	return l2 ? packet_filter_l2(&pkt) : packet_filter_l3(&pkt);
 #else

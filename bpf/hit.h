@@ -65,14 +65,11 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 	struct tracking_info *info = NULL;
 	struct scratch *s = NULL;
 	struct skb_brief brief;
-	struct settings *set;
-	struct tracked *count;
-	u32 zero = 0;
+	struct settings *set = ELEMENT(struct settings, SETTINGS_MARK);
+	struct tracked *count = ELEMENT(struct tracked, TRACKED_MARK);
 	u64 now = 0;
 
-	set = settings.lookup(&zero);
-	count = tracked.lookup(&zero);
-	if (!set || !set->enabled || !count)
+	if (!set->enabled)
 		return 0;
 	if (ctx->skb) {
 		if (read_brief(&brief, ctx->skb))
@@ -107,12 +104,11 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 /* A hit that only matters to tracking because it is the end of the packet's data. */
 static __always_inline int hit_free(struct context *ctx, u32 flags)
 {
-	u32 zero = 0;
-	struct settings *set = settings.lookup(&zero);
-	struct tracked *count = tracked.lookup(&zero);
+	struct settings *set = ELEMENT(struct settings, SETTINGS_MARK);
+	struct tracked *count = ELEMENT(struct tracked, TRACKED_MARK);
 	struct skb_brief brief;
 
-	if (!set || !set->enabled || !count || count->entries == set->collected || read_brief(&brief, ctx->skb))
+	if (!set->enabled || count->entries == set->collected || read_brief(&brief, ctx->skb))
 		return 0;
 	if (!(flags & TRACK_LAST) || last_user(ctx->skb, &brief))
 		untrack(ctx->skb, BRIEF(&brief, head), set, count);
@@ -124,11 +120,10 @@ static __always_inline int hit_free(struct context *ctx, u32 flags)
  * without kprobes this is how their identity ends; while nothing is tracked it costs next to nothing. */
 static __always_inline int memory_freed(u64 address)
 {
-	u32 zero = 0;
-	struct settings *set = settings.lookup(&zero);
-	struct tracked *count = tracked.lookup(&zero);
+	struct settings *set = ELEMENT(struct settings, SETTINGS_MARK);
+	struct tracked *count = ELEMENT(struct tracked, TRACKED_MARK);
 
-	if (!set || !count || count->entries == set->collected)
+	if (count->entries == set->collected)
 		return 0;
 	if (tracking.lookup(&address))
 		delete_entry(count, &address);

@@ -114,9 +114,9 @@ track(struct context *ctx, struct tracked *count, struct tracking_info *info, u3
 static __always_inline int last_user(struct sk_buff *skb, struct skb_brief *brief)
 {
 	struct skb_shared_info *info = (void *)(BRIEF(brief, head) + BRIEF(brief, end));
-	u8 flags = 0;
+	u8 flags;
 
-	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)skb + SKB_CLONED);
+	read_number(&flags, sizeof(flags), (void *)skb + SKB_CLONED);
 	return !(flags >> SKB_CLONED_BIT & 1) || (u16)READ(info->dataref.counter) == 1;
 }
 

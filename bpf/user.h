@@ -23,11 +23,10 @@ static __always_inline void *user_section(struct user_event *e, enum section_id 
 /* Scratch memory for the event; NULL if there shall be none. */
 static __always_inline struct scratch *begin_user_hit(struct context *ctx)
 {
-	u32 zero = 0;
-	struct settings *set = settings.lookup(&zero);
+	struct settings *set = ELEMENT(struct settings, SETTINGS_MARK);
 	struct scratch *s;
 
-	if (!set || !set->enabled)
+	if (!set->enabled)
 		return NULL;
 	s = take_scratch(&ctx->timestamp);
 	if (s) {

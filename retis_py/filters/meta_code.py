@@ -39,6 +39,28 @@ static __always_inline u64 meta_below(u64 a, u64 b)
 	OPAQUE(difference);
 	return ((~a & b) | ((~a | b) & difference)) >> 63;
 }
+
+/* A pointer on the way. Where reads are direct, one that fails gives 0; the last read, a helper's, then fails. */
+static __always_inline u64 meta_hop(u64 *at, u64 offset)
+{
+#if DIRECT_READS
+	read_number(at, sizeof(*at), (void *)*at + offset);
+	return 0;
+#else
+	return (s64)bpf_probe_read_kernel(at, sizeof(*at), (void *)*at + offset);
+#endif
+}
+
+/* A number of the sk_buff itself, which can be read. */
+static __always_inline u64 meta_own(void *to, u32 size, u64 at)
+{
+#if DIRECT_READS
+	read_number(to, size, (void *)at);
+	return 0;
+#else
+	return (s64)bpf_probe_read_kernel(to, size, (void *)at);
+#endif
+}
 """
 
 
@@ -106,6 +128,8 @@ class Code:
         self._hops: tuple[Hop, ...] = ()
         self._load: Load | None = None
         self._sizes: set[int] = set()
+        #: bytes of the longest string
+        self._room = 0
 
     def first(self, load: Load, test: Number | Text) -> None:
         """The result is that of this term."""
@@ -132,7 +156,7 @@ class Code:
         names = {1: "u8 raw8", 2: "u16 raw16", 4: "u32 raw32", 8: "u64 raw64"}
         declared = [f"{names[size]} = 0;" for size in sorted(self._sizes) if size]
         if 0 in self._sizes:
-            declared.append(f"u64 text[{-(-_TEXT_ROOM // 8)}] = {{}};")
+            declared.append(f"u64 text[{-(-self._room // 8)}] = {{}};")
         body = [*declared, "", *self._lines, "return result;"]
         return "\n".join(
             [
@@ -162,16 +186,20 @@ class Code:
             done = 0
         for hop in load.hops[done:]:
             self._lines.append(
-                f"lost |= (s64)bpf_probe_read_kernel(&at, sizeof(at), (void *)at + {hop.offset});\t/* {hop.name} */"
+                f"lost |= meta_hop(&at, {hop.offset});\t/* {hop.name} */"
             )
             if hop.mask is not None:
                 self._lines.append(f"at &= {hop.mask:#x}ULL;")
         source = f"(void *)at + {load.offset}"
+        if load.text:
+            self._room = max(self._room, load.size or _TEXT_ROOM)
         if load.text and not load.size:
             # answers with the length; below 0 is a failure
             read = f"((s64)bpf_probe_read_kernel_str(text, {_TEXT_ROOM}, {source}) >> 63)"
         elif load.text:
             read = f"(s64)bpf_probe_read_kernel(text, {load.size}, {source})"
+        elif not load.hops:
+            read = f"meta_own(&raw{8 * load.size}, {load.size}, at + {load.offset})"
         else:
             read = f"(s64)bpf_probe_read_kernel(&raw{8 * load.size}, {load.size}, {source})"
         self._lines.append(f"readable = 1 ^ meta_nonzero(lost | {read});")

@@ -2,7 +2,7 @@
 
 Pieces of bpf/ follow one another under ``#line``, macros carry the decisions, and each *shape* of probe gets one
 program: probes that find their arguments at the same places share the text and the compiled code, and differ by one
-constant, `PROBE_ID`, which `retis_py.kernel.session` sets in each copy that it loads.
+constant, `PROBE_ID`, which is set in each copy that is loaded (`retis_py.kernel.code`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import NamedTuple
 from retis_py.collectors.base import Collector
 from retis_py.filters.packet import PacketFilter
 from retis_py.kernel.btf import Btf, Kind
+from retis_py.kernel.code import PROBE_ID, VALUES
+from retis_py.kernel.direct import direct_reads
 from retis_py.kernel.structs import print_structs
 from retis_py.kernel.types import KernelTypes
 from retis_py.paths import bpf_dir
 
-__all__ = ["PROBE_ID", "Run", "Shape", "compose", "kernel_macros", "kernel_types", "possible_cpus"]
-
-#: stands for the probe's index in compiled code
-PROBE_ID = 0x7E715C0D
+__all__ = ["Run", "Shape", "compose", "kernel_macros", "kernel_types", "possible_cpus"]
 
 # bpf/tracking.h, bpf/hit.h
 TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW, TRACK_LAST = 1, 2, 4, 8, 16
@@ -38,8 +37,8 @@ ARGS_MAX = 6
 NO_REASONS = -2
 
 #: what bpf/context.h reads of every sk_buff
-_BRIEF = ("len", "data_len", "mac_len", "mac_header", "network_header", "end", "head", "data")
-_ALWAYS = {"sk_buff": _BRIEF, "skb_shared_info": ("dataref.counter",)}
+_BRIEF = ("mac_header", "network_header", "tail", "end", "head")
+_ALWAYS = {"sk_buff": (*_BRIEF, "len", "data_len", "mac_len", "data"), "skb_shared_info": ("dataref.counter",)}
 
 
 class Shape(NamedTuple):
@@ -129,7 +128,8 @@ def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
 
 
 def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
-    """Where the members of struct sk_buff that are copied at once begin and end on this kernel."""
+    """What the text has to know of this kernel: where the members of struct sk_buff that are copied at once begin and
+    end, and whether a program can read kernel memory without a helper."""
     first, end = _span(btf, _BRIEF)
     cloned = btf.member(btf.find("sk_buff", Kind.STRUCT) or 0, "cloned")
     skb_cloned = cloned.offset if cloned else 0
@@ -143,6 +143,7 @@ def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
         "SKB_CLONED": skb_cloned // 8,
         "SKB_CLONED_BIT": skb_cloned % 8,
         "SKB_SIZE": btf.size_of("sk_buff") or 0,
+        **direct_reads(btf),
     }
 
 
@@ -312,6 +313,7 @@ def compose(run: Run) -> str:
     targeted = _targeted(run.collectors)
     macros = {
         **run.macros,
+        **{f"{name.upper()}_MARK": f"{mark:#x}" for name, mark in VALUES.items()},
         "MAX_PROBES": run.max_probes,
         "CPUS": possible_cpus(),
         "TRACKING_ENTRIES": run.tracking_entries,
@@ -325,6 +327,7 @@ def compose(run: Run) -> str:
         "HAVE_PACKET_FILTER": int(run.packet_filter is not None),
         "HAVE_FILTER": int(run.packet_filter is not None or run.meta_filter is not None),
         "PACKET_BYTES": run.packet_filter.bulk if run.packet_filter else 8,
+        "PACKET_LEN": int(run.packet_filter is not None and "pkt->len" in run.packet_filter.text),
     }
     for collector in run.collectors:
         macros.update(collector.defines())

@@ -1,7 +1,7 @@
 """Session: the BPF programs of a run, compiled, loaded, attached and read. The only module that imports bcc.
 
 BCC compiles the text once and creates the maps; each program is then loaded once per probe from its compiled form
-with the probe's index set in it (see `retis_py.kernel.compose.PROBE_ID`), so that a probe costs neither a compilation
+with the probe's index set in it (see `retis_py.kernel.code.PROBE_ID`), so that a probe costs neither a compilation
 nor, per hit, a lookup of who it is.
 """
 
@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import resource
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retis_py.errors import KernelError, ProbeError
 from retis_py.kernel import bpf
-from retis_py.kernel.compose import PROBE_ID
+from retis_py.kernel.code import VALUES, mark_kernel_calls, point_at_values, set_probe_id
 from retis_py.kernel.cpus import Cpus
 from retis_py.kernel.perf import PerfBuffers, attach_kprobe
 from retis_py.paths import bpf_dir
@@ -92,6 +91,7 @@ class Session:
         self._missed: list[tuple[int | None, int]] = []
         self._shared: dict[tuple[str, int], int] = {}
         self._enabled = self._collected = 0
+        self._values = {mark: self._bpf[name.encode()].map_fd for name, mark in VALUES.items()}
         self._buffers = self._open_buffers(on_event, pages)
         #: what the programs tell of each CPU
         self.cpus = Cpus(self._bpf[b"cpus"])
@@ -111,7 +111,9 @@ class Session:
             raise KernelError(f"program {function} is not in the compiled text")
         code = bytearray(ctypes.string_at(start, lib.bpf_function_size(self._bpf.module, name)))
         if probe is not None:
-            _set_probe_id(code, probe)
+            set_probe_id(code, probe)
+        mark_kernel_calls(code)
+        point_at_values(code, self._values)
         try:
             fd = bpf.load_program(kind, function, bytes(code), attach_type)
         except bpf.BpfError as error:
@@ -280,13 +282,6 @@ def _allow_files(count: int) -> None:
         # with CAP_SYS_RESOURCE the hard limit is none
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
-
-
-def _set_probe_id(code: bytearray, probe: int) -> None:
-    """Replace `PROBE_ID` in ``rX = PROBE_ID``, opcode BPF_ALU64 | BPF_MOV | BPF_K."""
-    for at in range(0, len(code), 8):
-        if code[at] == 0xB7 and struct.unpack_from("=I", code, at + 4)[0] == PROBE_ID:
-            struct.pack_into("=I", code, at + 4, probe)
 
 
 def _load_error(function: str, instructions: int, number: int, log: str, blame: str) -> KernelError:

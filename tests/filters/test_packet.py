@@ -46,6 +46,7 @@ BOTH = """
 #define PACKET_BYTES {bulk}
 #define packet packet_{n}
 #define load_bytes load_bytes_{n}
+#define copy_header copy_header_{n}
 #define packet_filter_l2 filter_l2_{n}
 #define packet_filter_l3 filter_l3_{n}
 {header}
@@ -60,6 +61,7 @@ int match_l2_{n}(unsigned char *frame, u32 len, u32 end) {{ return match_{n}(fra
 int match_l3_{n}(unsigned char *frame, u32 len, u32 end) {{ return match_{n}(frame, len, end, packet_filter_l3); }}
 #undef packet
 #undef load_bytes
+#undef copy_header
 #undef packet_filter_l2
 #undef packet_filter_l3
 """

@@ -90,7 +90,7 @@ struct sk_buff {
 	u8 cloned:1, nohdr:1, fclone:2, ip_summed:2, csum_level:2, vlan_present:1;
 	u32 csum, priority, hash; int skb_iif; u32 vlan_all; u16 vlan_proto, vlan_tci;
 	u16 protocol, transport_header, network_header, mac_header;
-	u32 end; u8 *head, *data; struct { struct { int counter; } refs; } users;
+	u32 tail, end; u8 *head, *data; struct { struct { int counter; } refs; } users;
 };
 struct pt_regs { u64 di, si, dx, cx, r8, r9, sp, ax, ip; };
 struct dp_upcall_info { u32 portid; u8 cmd; };
@@ -116,14 +116,15 @@ struct nft_traceinfo { struct nft_pktinfo *pkt; struct nft_base_chain *basechain
 	struct nft_verdict *verdict; };
 """
 MACROS = {
-    "SKB_FIRST": "__builtin_offsetof(struct sk_buff, len)",
-    "SKB_END": "__builtin_offsetof(struct sk_buff, users)",
+    "SKB_FIRST": "__builtin_offsetof(struct sk_buff, network_header)",
+    "SKB_END": "__builtin_offsetof(struct sk_buff, data)",
     "SKB_COPY_FIRST": 0,
     "SKB_COPY_END": "sizeof(struct sk_buff)",
     "SKB_HEAD": "__builtin_offsetof(struct sk_buff, head)",
     "SKB_CLONED": 26,
     "SKB_CLONED_BIT": 0,
     "SKB_SIZE": "sizeof(struct sk_buff)",
+    "DIRECT_READS": 0,
     "HAVE_CT": 1,
     "NF_CT_EXT_LABELS": 7,
     **{f"OVS_{name}": number for number, name in enumerate(("OUTPUT", "RECIRC", "CT", "DROP"))},
