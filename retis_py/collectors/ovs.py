@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+#: look-ups that are kept: more than there are flows that packets use within a second, in most places
+_LOOKUPS = 1 << 14
 
 
 def _find_process(name: str) -> int:
@@ -163,6 +167,8 @@ class Ovs(Collector):
         super().__init__()
         self._pid: int | None = None
         self._enricher: FlowEnricher | None = None
+        #: look-ups of one flow are alike, and building one costs more than finding it
+        self._lookups = lru_cache(_LOOKUPS)(self._lookup)
         self._actions: dict[int, str | None] = {}
         self._probes: tuple[str, ...] = ()
 
@@ -204,7 +210,9 @@ class Ovs(Collector):
     def _connect(self, rate: int) -> FlowEnricher:
         try:
             socket = find_socket("ovs-vswitchd", self._pid)
-            enricher = FlowEnricher(Unixctl(socket), rate, lambda: find_socket("ovs-vswitchd"))
+            enricher = FlowEnricher(
+                Unixctl(socket), rate, lambda: find_socket("ovs-vswitchd"), self._lookups.cache_clear
+            )
             enricher.connect()
         except UnixctlError as error:
             raise RetisError(f"Failed to connect to OVS via unixctl: {error}", error.hint) from None
@@ -235,7 +243,7 @@ class Ovs(Collector):
             ("ovs_operation",): operation,
             ("ovs_action",): self._action,
             ("ovs_action", "ovs_ct"): self._ct,
-            ("ovs_lookup",): self._lookup,
+            ("ovs_lookup",): self._lookups,
         }
         if parts not in makers:
             raise MalformedEvent(f"raw event: {' and '.join(parts)} do not come together")

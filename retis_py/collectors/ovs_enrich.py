@@ -25,13 +25,16 @@ _log = logging.getLogger(__name__)
 
 _Ufid = tuple[int, int, int, int]
 
-#: flows noted at most; further ones are asked for when they are looked up again
+#: flows noted at least, and as many as can be asked for in a second; further ones are asked for when they are looked up
+#: again
 _QUEUE = 100
 #: seconds a flow is remembered without being looked up, and a note is worth asking for
 _MEMORY = 10.0
 _GET_FLOW, _DETRACE = "dpctl/get-flow", "ofproto/detrace"
 #: lib/dpif.h, PMD_ID_NULL: a flow of the kernel is of no thread
 _NO_PMD = "pmd=2147483647"
+#: seconds at least between two times that look-ups of known flows are noted again
+_FORGET = 1.0
 #: seconds between two looks for an ovs-vswitchd that is gone
 _LOOK = 1.0
 #: ofproto/detrace does not know the flow yet, or any more
@@ -46,11 +49,25 @@ class _Note(NamedTuple):
 
 
 class FlowEnricher:
-    """Asks *control* at most *rate* times a second; *find* says where its socket is after a restart."""
+    """Asks *control* at most *rate* times a second; *find* says where its socket is after a restart.
 
-    def __init__(self, control: Unixctl, rate: int, find: Callable[[], Path] | None = None) -> None:
+    Whoever calls `note` may keep to itself that a flow is looked up again until *forget* is called: not every look-up
+    then costs a note."""
+
+    def __init__(
+        self,
+        control: Unixctl,
+        rate: int,
+        find: Callable[[], Path] | None = None,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._control, self._interval = control, 1.0 / rate
+        self._room = max(_QUEUE, rate)
         self._find = find or (lambda: control.path)
+        self._forget = forget
+        #: since *forget* was last called, look-ups were not taken that shall be; when it was
+        self._left_out = False
+        self._forgot = 0.0
         self._lock = threading.Lock()
         self._wake, self._stopping = threading.Event(), threading.Event()
         #: nobody is at the socket; that has been told
@@ -82,12 +99,13 @@ class FlowEnricher:
         self._thread.start()
 
     def note(self, ufid: _Ufid, flow: int, sf_acts: int) -> None:
-        """A look-up found this flow. On the path of every such event."""
+        """A look-up found this flow. On the path of events."""
         where = (flow, sf_acts)
         if self._known.get(ufid) == where:
             return
         if self._full:
             self.dropped += 1
+            self._left_out = True
             return
         with self._lock:
             if self._older.pop(ufid, None) == where:
@@ -95,7 +113,7 @@ class FlowEnricher:
                 return
             self._known[ufid] = where
             self._notes[ufid] = _Note(flow, sf_acts, time.monotonic())
-            self._full = len(self._notes) >= _QUEUE
+            self._full = len(self._notes) >= self._room
             if self._full and not self.dropped:
                 _log.warning("more flows are looked up than can be asked for: some are left out for now")
         self._wake.set()
@@ -153,15 +171,20 @@ class FlowEnricher:
 
     def _next(self) -> tuple[_Ufid, _Note] | None:
         now = time.monotonic()
+        if self._left_out and now - self._forgot > _FORGET:
+            self._left_out, self._forgot = False, now
+            self._forget()
         with self._lock:
             self._full = False
             if now - self._swept > _MEMORY:
                 self._known, self._older, self._swept = {}, self._known, now
+                self._left_out = True
             while self._notes:
                 ufid, note = self._notes.popitem(last=False)
                 if now - note.time <= _MEMORY:
                     return ufid, note
                 self._known.pop(ufid, None)
+                self._left_out = True
                 self.expired += 1
         return None
 
@@ -183,6 +206,7 @@ class FlowEnricher:
                 self.failed += 1
                 _log.debug("flow enrichment: %s", error)
                 self._known.pop(ufid, None)
+                self._left_out = True
                 return
         with self._lock:
             if not known:

@@ -67,9 +67,8 @@ def raws(events: int, flows: int) -> list[bytes]:
     return out
 
 
-def rate(data: list[bytes], enricher: FlowEnricher | None) -> float:
-    ovs = Ovs()
-    ovs._enricher = enricher
+def rate(data: list[bytes], ovs: Ovs) -> float:
+    ovs._lookups.cache_clear()
     decode = Decoder(Event, PARTS, ovs.maker, [KernelSection("ovs_flow_tbl_lookup_stats", "kretprobe")]).decode
     began = time.perf_counter()
     for raw in data:
@@ -91,12 +90,13 @@ def main() -> None:
             for limit in (20, 1000):
                 pairs = []
                 for _ in range(args.rounds):
-                    enricher = FlowEnricher(Unixctl(path), limit)
-                    enricher.connect()
-                    plain = rate(data, None)
-                    enricher.start()
-                    pairs.append((rate(data, enricher), plain))
-                    enricher.stop()
+                    plain = rate(data, Ovs())
+                    ovs = Ovs()
+                    ovs._enricher = FlowEnricher(Unixctl(path), limit, forget=ovs._lookups.cache_clear)
+                    ovs._enricher.connect()
+                    ovs._enricher.start()
+                    pairs.append((rate(data, ovs), plain))
+                    ovs._enricher.stop()
                 enriched, plain = (max(column) for column in zip(*pairs))
                 print(
                     f"{flows:>6} flows, {limit:>4} requests/s: {enriched:>9,.0f} events/s with enrichment,"

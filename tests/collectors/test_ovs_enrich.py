@@ -362,3 +362,40 @@ def _wait(fact: Callable[[], bool]) -> None:
     while not fact():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def look_up(ovs: Ovs, number: int) -> None:
+    """What decoding a look-up of flow *number* calls."""
+    ovs.maker("ovs", ("ovs_lookup",))(number, 0xB0, *ufid(number), 1, 0)
+
+
+def test_flow_left_out_is_asked_for_when_it_is_looked_up_again(daemon) -> None:
+    """Equal look-ups are kept as one; what was not taken must not stay behind that."""
+    ovs = Ovs()
+    control = daemon()
+    ovs._enricher = made = FlowEnricher(Unixctl(control.path, 0.5), 100, forget=ovs._lookups.cache_clear)
+    made.connect()
+    for number in range(1, 102):  # before the thread asks for any: one more than are noted
+        look_up(ovs, number)
+    assert made.dropped == 1
+    made.start()
+    answers(made, 100)
+    look_up(ovs, 101)
+    assert [section.flow for _, section in answers(made, 1)] == [101]
+    made.stop()
+
+
+def test_look_ups_of_a_flow_in_use_do_not_have_it_asked_for_again(daemon, monkeypatch) -> None:
+    monkeypatch.setattr("retis_py.collectors.ovs_enrich._MEMORY", 0.2)
+    ovs = Ovs()
+    control = daemon()
+    ovs._enricher = made = FlowEnricher(Unixctl(control.path, 0.5), 1000, forget=ovs._lookups.cache_clear)
+    made.connect()
+    made.start()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:  # looked up more often than it is forgotten, through several sweeps
+        look_up(ovs, 7)
+        time.sleep(0.01)
+    made.stop()
+    assert len(answers(made, 1)) == 1
+    assert made.requests == 2
