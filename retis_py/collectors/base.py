@@ -40,6 +40,9 @@ class Kernel(Protocol):
     def has_symbol(self, name: str) -> bool:
         """Does the kernel have a function called *name*?"""
 
+    def cpus(self) -> int:
+        """How many CPUs the kernel is prepared for."""
+
     def release(self) -> tuple[int, int]:
         """Version and patch level: for messages, never to decide what a structure looks like."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -84,11 +83,6 @@ def _find_process(name: str) -> int:
         pids = ", ".join(map(str, sorted(found)))
         raise RetisError(f"--ovs-track: too many processes {name} found: {pids}", hint="there may be one only")
     return found[0]
-
-
-def possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
-    """How many CPUs the kernel is prepared for, one more than the last of its list's."""
-    return int(re.split("[-,]", path.read_text().strip())[-1]) + 1
 
 
 def calls(cpus: int) -> int:
@@ -200,7 +194,7 @@ class Ovs(Collector):
             "OVS_ARG_CACHE_HIT": names.index("n_cache_hit") if cached else 0,
             "HAVE_OVS_CACHE_HIT": int(cached),
             "OVS_TRACK": int(bool(options.get("ovs_track"))),
-            "OVS_CALLS": calls(possible_cpus()),
+            "OVS_CALLS": calls(kernel.cpus()),
             "HAVE_OVS_NAT": int(types.has_member("ovs_conntrack_info", "nat")),
         }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,15 +10,17 @@ from typing import Any
 from retis_py.collectors import Event
 from retis_py.collectors.base import Collector
 from retis_py.collectors.parts import PARTS
-from retis_py.errors import KernelError, MalformedEvent, UsageError
-from retis_py.events.core import CommonSection, KernelSection, ProbeSection, UserspaceSection
-from retis_py.events.event import attribute
+from retis_py.errors import KernelError, UsageError
+from retis_py.events.core import KernelSection, ProbeSection, UserspaceSection
 from retis_py.events.wire import Decoder
 from retis_py.filters.meta import meta_filter
 from retis_py.filters.packet import PacketFilter, packet_filter
 from retis_py.kernel import features
 from retis_py.kernel.attach import attach_all, gather, progress
-from retis_py.kernel.compose import HIT_MEMORY, Run, Shape, compose, kernel_macros, kernel_types
+from retis_py.kernel.command import Command
+from retis_py.kernel.compose import HIT_MEMORY, Run, Shape, compose
+from retis_py.kernel.decoding import Decoding
+from retis_py.kernel.facts import kernel_macros, kernel_types
 from retis_py.kernel.losses import Ledger
 from retis_py.kernel.merge import TimeOrder, now, timestamp_of
 from retis_py.kernel.options import Options, default_pages
@@ -54,13 +54,12 @@ class Collection:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.processed = 0
-        self._undecodable, self._first_undecodable = 0, ""
-        #: events that came from the kernel, and whether all were waited for
-        self._came, self._complete = 0, False
+        #: all events were waited for
+        self._complete = False
         self._loaded, self._begun = 0, False
         #: tells whether the run was asked to end; it then still delivers what was collected so far
         self.stopped: Callable[[], bool] = lambda: False
-        self._command: subprocess.Popen[bytes] | None = None
+        self._command: Command | None = None
         self._session: Session | None = None
         self._filter: PacketFilter | None = None
         self._meta: str | None = None
@@ -72,7 +71,6 @@ class Collection:
         self._kernels: list[ProbeSection] = []
         self._shapes: list[Shape] = []
         self._process: UserProcess | None = None
-        self._made: list[Any] = []
         self._looked = 0.0
 
     def prepare(self) -> None:
@@ -167,7 +165,7 @@ class Collection:
         self._stacks = Stacks(session, self._system.symbols, self._reporting())
         signatures = [signature(entry.probe, self._system) for entry in self._planned]
         makers = {section: c for c in self._collectors for section in c.layouts}
-        self._decoder = Decoder(
+        decoder = Decoder(
             Event,
             PARTS,
             lambda section, parts: (
@@ -176,6 +174,7 @@ class Collection:
             self._kernels,
             {"kernel": self._stacks.section},
         )
+        self._decoding = Decoding(decoder, self._collectors)
         quiet = {index for index, entry in enumerate(self._planned) if entry.shape.flags & HIT_MEMORY}
         self._ledger = Ledger(session, self._kernels, quiet)
         if LATE in self._shapes:
@@ -214,39 +213,22 @@ class Collection:
         entries = zip(self._kernels, self._planned)
         return {kernel for kernel, entry in entries if "stack" in entry.probe.options}
 
-    def _start_command(self) -> None:
-        if self.options.cmd is None:
-            return
-        try:
-            self._command = subprocess.Popen(
-                ["sh", "-c", self.options.cmd], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-        except OSError as error:
-            _log.warning("could not run the command: %s", error.strerror)
-
-    def _command_ended(self) -> bool:
-        if self._command is None or self._command.poll() is None:
-            return False
-        status = self._command.returncode
-        said = f"exit status: {status}" if status >= 0 else f"signal: {-status} ({_signal_name(-status)})"
-        _log.info("Command returned (%s), terminating ...", said)
-        return True
-
     def events(self) -> Iterator[list[Any]]:
         """Batches of events in order of time, until the run ends; an empty batch is a moment to flush outputs."""
         session, left = self._session, self.options.stop_after or None
         assert session is not None
-        self._start_command()
+        if self.options.cmd is not None:
+            self._command = Command(self.options.cmd)
         ending = False
         while True:
-            if not ending and (self.stopped() or self._command_ended()):
+            if not ending and (self.stopped() or (self._command is not None and self._command.ended())):
                 ending = True
                 session.stop()
             began, under_way = now(), session.cpus.under_way()
             session.poll()
             limit = None if ending else self._order.limit(began, under_way)
             for raws, until in _pieces(self._order.ready(limit), limit):
-                batch = self._with_made(self._decode(raws), until)
+                batch = self._decoding.batch(raws, until)
                 if left is not None and len(batch) >= left:
                     del batch[left:]
                     _log.info("Reached stop count (%d), terminating...", self.options.stop_after)
@@ -271,18 +253,6 @@ class Collection:
             if not batch:
                 time.sleep(_IDLE)
 
-    def _with_made(self, batch: list[Any], limit: int | None) -> list[Any]:
-        """*batch* with the events up to *limit* that collectors made themselves."""
-        for collector in self._collectors:
-            for timestamp, sections in collector.events():
-                named = {attribute(key): section for key, section in sections.items()}
-                self._made.append(Event(common=CommonSection(timestamp), **named))
-        if not self._made:
-            return batch
-        out = [event for event in self._made if limit is None or event.common.timestamp <= limit]
-        self._made = self._made[len(out) :]
-        return sorted(batch + out, key=lambda event: event.common.timestamp) if out else batch
-
     def _watch_process(self) -> None:
         """Tell once that the process with our USDT probes has ended: a new one does not have them."""
         if self._process is None or time.monotonic() < self._looked + _LOOK:
@@ -293,20 +263,9 @@ class Collection:
             self._process.close()
             self._process = None
 
-    def _decode(self, raws: list[bytes]) -> list[Any]:
-        decode, out = self._decoder.decode, []
-        self._came += len(raws)
-        for raw in raws:
-            try:
-                out.append(decode(raw))
-            except MalformedEvent as error:
-                self._undecodable += 1
-                self._first_undecodable = self._first_undecodable or str(error)
-        return out
-
     def close(self) -> None:
         """End of the run: detach, tell what was lost, and give everything back. May be called at any point."""
-        if self._command is not None and self._command.poll() is None:
+        if self._command is not None:
             self._command.terminate()
         session, self._session = self._session, None
         try:
@@ -328,10 +287,9 @@ class Collection:
             with progress("Detaching probes", len(self._planned)) as step:
                 session.detach(step)
             if self._ledger is not None:
-                self._ledger.summary(self._came if self._complete else None)
+                self._ledger.summary(self._decoding.came if self._complete else None)
                 self._stacks.summary()
-            if self._undecodable:
-                _log.warning("%d event(s) could not be decoded (first: %s)", self._undecodable, self._first_undecodable)
+                self._decoding.summary()
             if self._order.late:
                 _log.warning("%d event(s) came too late to be in order of time", self._order.late)
         finally:
@@ -354,10 +312,3 @@ def _pieces(raws: list[bytes], limit: int | None) -> Iterator[tuple[list[bytes],
     for start in range(_PIECE, len(raws), _PIECE):
         yield raws[start - _PIECE : start], timestamp_of(raws[start - 1])
     yield raws[start:], limit
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

@@ -8,19 +8,15 @@ constant, `PROBE_ID`, which is set in each copy that is loaded (`retis_py.kernel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from retis_py.collectors.base import Collector
 from retis_py.filters.packet import PacketFilter
-from retis_py.kernel.btf import Btf, Kind
 from retis_py.kernel.code import PROBE_ID, VALUES
-from retis_py.kernel.direct import direct_reads
-from retis_py.kernel.structs import print_structs
-from retis_py.kernel.types import KernelTypes
+from retis_py.kernel.cpus import possible_cpus
 from retis_py.paths import bpf_dir
 
-__all__ = ["Run", "Shape", "compose", "kernel_macros", "kernel_types", "possible_cpus"]
+__all__ = ["Run", "Shape", "compose"]
 
 # bpf/tracking.h, bpf/hit.h
 TRACK_FREE, TRACK_PARTIAL, TRACK_EXPAND, TRACK_NEVER_NEW, TRACK_LAST = 1, 2, 4, 8, 16
@@ -35,10 +31,6 @@ STACK_ENTRIES = 4096
 ARGS_MAX = 6
 #: `Shape.drop_reason` of skb:kfree_skb on a kernel without drop reasons (before v5.17)
 NO_REASONS = -2
-
-#: what bpf/context.h reads of every sk_buff
-_BRIEF = ("mac_header", "network_header", "tail", "end", "head")
-_ALWAYS = {"sk_buff": (*_BRIEF, "len", "data_len", "mac_len", "data"), "skb_shared_info": ("dataref.counter",)}
 
 
 class Shape(NamedTuple):
@@ -89,7 +81,7 @@ class Run(NamedTuple):
     packet_filter: PacketFilter | None
     #: C of meta_matches(), see `retis_py.filters.meta`
     meta_filter: str | None
-    #: `kernel_types` and `kernel_macros`
+    #: `retis_py.kernel.facts.kernel_types` and `kernel_macros`
     types: str
     macros: Mapping[str, int]
     max_probes: int
@@ -97,59 +89,6 @@ class Run(NamedTuple):
     reduced: bool = False
     #: C that reads the arguments of USDT probes
     usdt: str = ""
-
-
-def _members(collectors: Iterable[Collector]) -> dict[str, list[str]]:
-    """The members of kernel structs that a run reads."""
-    out = {name: list(paths) for name, paths in _ALWAYS.items()}
-    for collector in collectors:
-        for name, paths in collector.members.items():
-            out.setdefault(name, []).extend(paths)
-    return out
-
-
-def kernel_types(types: KernelTypes, collectors: Iterable[Collector]) -> str:
-    """C of the kernel structs a run reads, and of the registers its kprobes get."""
-    return print_structs(types, _members(collectors)) + types.vmlinux.dump_c(["pt_regs"])
-
-
-def _span(btf: Btf, members: Iterable[str]) -> tuple[int, int]:
-    """First byte of struct sk_buff that *members* touch, and first behind them; those that are not there aside."""
-    skb = btf.find("sk_buff", Kind.STRUCT) or 0
-    first, end = btf.type(skb).ref, 0
-    for name in members:
-        member = btf.member(skb, name.partition(".")[0])
-        if member is None:
-            continue
-        size = 8 if member.bits else btf.size(member.type_id)
-        first = min(first, member.offset // 8)
-        end = max(end, member.offset // 8 + size)
-    return first // 8 * 8, min(-(-end // 8) * 8, btf.type(skb).ref)
-
-
-def kernel_macros(btf: Btf, collectors: Iterable[Collector]) -> dict[str, int]:
-    """What the text has to know of this kernel: where the members of struct sk_buff that are copied at once begin and
-    end, and whether a program can read kernel memory without a helper."""
-    first, end = _span(btf, _BRIEF)
-    cloned = btf.member(btf.find("sk_buff", Kind.STRUCT) or 0, "cloned")
-    skb_cloned = cloned.offset if cloned else 0
-    copy_first, copy_end = _span(btf, _members(collectors)["sk_buff"])
-    return {
-        "SKB_FIRST": first,
-        "SKB_END": end,
-        "SKB_COPY_FIRST": copy_first,
-        "SKB_COPY_END": copy_end,
-        "SKB_HEAD": btf.offset_of("sk_buff", "head"),
-        "SKB_CLONED": skb_cloned // 8,
-        "SKB_CLONED_BIT": skb_cloned % 8,
-        "SKB_SIZE": btf.size_of("sk_buff") or 0,
-        **direct_reads(btf),
-    }
-
-
-def possible_cpus() -> int:
-    """How many CPUs there may ever be: one more than the highest number."""
-    return int(Path("/sys/devices/system/cpu/possible").read_text().replace(",", "-").split("-")[-1]) + 1
 
 
 def _source(name: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Counts", "Cpus"]
+__all__ = ["Counts", "Cpus", "possible_cpus"]
 
 #: bpf/core.h: hits that can be under way on a CPU, and the causes of losses
 _SLOTS, _LOSSES = 8, 4
@@ -49,3 +51,8 @@ class Cpus:
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
+
+
+def possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
+    """How many CPUs the kernel is prepared for, one more than the last of its list's."""
+    return int(re.split("[-,]", path.read_text().strip())[-1]) + 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retis_py.kernel.btf import Btf, Parameter
 from retis_py.kernel.config import KernelConfig
+from retis_py.kernel.cpus import possible_cpus
 from retis_py.kernel.features import has_kprobes, kprobe_multi
 from retis_py.kernel.symbols import Symbols, Tracefs
 from retis_py.kernel.types import KernelTypes
@@ -105,6 +106,10 @@ class System:
             return self.types.vmlinux
         symbol = self.symbols.find(name)
         return self.types.module(symbol[1]) if symbol and symbol[1] else None
+
+    def cpus(self) -> int:
+        """How many CPUs the kernel is prepared for."""
+        return possible_cpus()
 
     def release(self) -> tuple[int, int]:
         """Version and patch level of the kernel: for messages only."""

@@ -21,12 +21,12 @@ from retis_py.collectors.ovs import (
     OvsFlowLookup,
     OvsSection,
     calls,
-    possible_cpus,
     ufid_text,
 )
 from retis_py.collectors.ovs_queue import jhash, queue_id
 from retis_py.errors import MalformedEvent, RetisError
 from retis_py.events.section import PLAIN, Style
+from retis_py.kernel.cpus import possible_cpus
 from retis_py.paths import bpf_dir
 from tests.support.kernels import FakeKernel
 

@@ -11,13 +11,15 @@ from collections.abc import Callable
 import pytest
 
 from retis_py.collectors import COLLECTORS, Event
-from retis_py.collectors.ovs import Ovs, calls, possible_cpus
+from retis_py.collectors.ovs import Ovs, calls
 from retis_py.collectors.ovs_queue import queue_id
 from retis_py.collectors.parts import PARTS
 from retis_py.errors import KernelError
 from retis_py.events.core import UserspaceSection
 from retis_py.events.wire import Decoder
-from retis_py.kernel.compose import Run, compose, kernel_macros, kernel_types
+from retis_py.kernel.compose import Run, compose
+from retis_py.kernel.cpus import possible_cpus
+from retis_py.kernel.facts import kernel_macros, kernel_types
 from retis_py.kernel.losses import CAUSES
 from retis_py.kernel.plan import plan_user
 from retis_py.kernel.session import Session

@@ -49,6 +49,9 @@ class FakeKernel:
         types = self._tracepoints.get(name)
         return None if types is None else [Parameter("", text, 0, text.count("*")) for text in types]
 
+    def cpus(self) -> int:
+        return 2
+
     def release(self) -> tuple[int, int]:
         return self._version
 
