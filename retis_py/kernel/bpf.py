@@ -20,15 +20,21 @@ __all__ = [
     "RAW_TRACEPOINT",
     "BpfError",
     "link_kprobe_multi",
+    "link_misses",
+    "link_perf_event",
     "load_program",
     "recursion_misses",
 ]
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*
-KPROBE_MULTI = 42  # BPF_TRACE_KPROBE_MULTI
+PERF_EVENT, KPROBE_MULTI = 41, 42  # BPF_PERF_EVENT, BPF_TRACE_KPROBE_MULTI
 _PROG_LOAD, _OBJ_GET_INFO, _LINK_CREATE = 5, 15, 28  # enum bpf_cmd
 #: struct bpf_prog_info up to recursion_misses and a little further, and the place of that
 _INFO_SIZE, _RECURSION_MISSES = 224, 208
+#: struct bpf_link_info: its type, for perf events theirs, and where the number of misses is
+_LINK_INFO_SIZE = 64
+_MULTI, _MULTI_MISSED = 8, 32  # BPF_LINK_TYPE_KPROBE_MULTI
+_EVENT, _EVENT_KPROBES, _EVENT_MISSED = 7, (3, 4), 48  # BPF_LINK_TYPE_PERF_EVENT, BPF_PERF_EVENT_KPROBE, _KRETPROBE
 #: __NR_bpf, by machine
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _LOG_SIZE = 1 << 20
@@ -121,6 +127,30 @@ def recursion_misses(program: int) -> int:
     except BpfError:
         return 0
     return int(struct.unpack_from("=Q", info, _RECURSION_MISSES)[0])
+
+
+def link_misses(link: int) -> int:
+    """How many hits the kernel did not hand to the program of *link*, one of kprobes: because another kprobe was being
+    handled on the CPU, or, of a return, because it remembers only so many calls at once. 0 on kernels that do not
+    count, and of other links: Linux commits 3acf8ace6823 and e2b2cd592adf ("bpf: Add missed value to kprobe perf link info", "to
+    kprobe_multi link info") (both in v6.7)."""
+    info = ctypes.create_string_buffer(_LINK_INFO_SIZE)
+    try:
+        _bpf(_OBJ_GET_INFO, _ObjGetInfo(link, _LINK_INFO_SIZE, ctypes.addressof(info)))
+    except BpfError:
+        return 0
+    kind, event = struct.unpack_from("=I12xI", info)
+    if kind == _MULTI:
+        return int(struct.unpack_from("=Q", info, _MULTI_MISSED)[0])
+    if kind == _EVENT and event in _EVENT_KPROBES:
+        return int(struct.unpack_from("=Q", info, _EVENT_MISSED)[0])
+    return 0
+
+
+def link_perf_event(program: int, event: int) -> int:
+    """Attach *program* to perf *event*; returns the link's file descriptor, which keeps the event. Linux commit
+    b89fbfbb854c ("bpf: Implement minimal BPF perf link") (in v5.15)."""
+    return _bpf(_LINK_CREATE, _LinkKprobeMulti(prog_fd=program, target_fd=event, attach_type=PERF_EVENT))
 
 
 def link_kprobe_multi(program: int, addresses: Sequence[int]) -> int:

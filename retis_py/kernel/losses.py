@@ -20,6 +20,10 @@ CAUSES = (
     "tracking map full",
     "table of a collector full",
 )
+#: why the kernel did not hand a hit to its program
+RUNNING = "a BPF program was already running on that CPU"
+HANDLED = "another probe was being handled on that CPU"
+RETURNS = f"more calls under way than the kernel remembers the returns of, or {HANDLED}"
 #: causes that cost an event
 EVENT_CAUSES = (0, 1)
 #: what the others cost
@@ -103,11 +107,12 @@ class Ledger:
 
     def _tell_missed(self) -> None:
         """Hits that no program looked at: whether the filter would have let them pass is not known."""
-        missed: dict[str, int] = {}
-        for probe, count in self._session.missed():
+        missed: dict[tuple[str, str], int] = {}
+        for probe, running, count in self._session.missed():
             if probe in self._quiet:
                 continue
             name = "probes attached together" if probe is None else _name(self._probes[probe])
-            missed[name] = missed.get(name, 0) + count
-        for name, count in missed.items():
-            _log.warning("missed %d hit(s) of %s\n  a BPF program was already running on that CPU", count, name)
+            why = RUNNING if running else RETURNS if name.startswith("kretprobe:") else HANDLED
+            missed[name, why] = missed.get((name, why), 0) + count
+        for (name, why), count in missed.items():
+            _log.warning("missed %d hit(s) of %s\n  %s", count, name, why)

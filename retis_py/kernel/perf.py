@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retis_py.errors import KernelError
+from retis_py.kernel import bpf
 from retis_py.kernel.libbpf import libc
 
 __all__ = ["PerfBuffer", "PerfBuffers", "attach_kprobe", "online_cpus", "split"]
@@ -76,7 +77,8 @@ def attach_kprobe(program: int, function: str, at_return: bool = False) -> int:
     OSError.
 
     Through the PMU "kprobe" (Linux commit e12f03d7031a ("perf/core: Implement the 'perf_kprobe' PMU") (in v4.17)): BCC
-    prints to stderr of each function that cannot be probed, and then tries the files of tracefs, to no avail.
+    prints to stderr of each function that cannot be probed, and then tries the files of tracefs, to no avail. As a
+    link, where perf events can have one: it tells what was missed (`retis_py.kernel.bpf.link_misses`).
     """
     kind = int(_KPROBE_TYPE.read_text())
     name = ctypes.create_string_buffer(function.encode())
@@ -88,14 +90,22 @@ def attach_kprobe(program: int, function: str, at_return: bool = False) -> int:
         wakeup_events=1,
         config1=ctypes.addressof(name),
     )
-    fd = _open(attributes, 0)
+    event = held = _open(attributes, 0)
     try:
-        _ioctl(fd, _SET_BPF, program)
-        _ioctl(fd, _ENABLE, 0)
+        try:
+            held = bpf.link_perf_event(program, event)
+        except bpf.BpfError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _ioctl(event, _SET_BPF, program)
+        _ioctl(event, _ENABLE, 0)
     except OSError:
-        os.close(fd)
+        for fd in {event, held}:
+            os.close(fd)
         raise
-    return fd
+    if held != event:
+        os.close(event)
+    return held
 
 
 def online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:

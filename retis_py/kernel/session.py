@@ -27,7 +27,7 @@ from retis_py.paths import bpf_dir
 if TYPE_CHECKING:
     from retis_py.kernel.usdt import UserProcess
 
-__all__ = ["Function", "Session", "load_bcc"]
+__all__ = ["Function", "Missed", "Session", "load_bcc"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,15 @@ class Function(NamedTuple):
     positions: tuple[int, int, int, int]
 
 
+class Missed(NamedTuple):
+    """Hits of a *probe*, by number (None: of probes that share a program), that the kernel did not hand to its program:
+    *running* if a program, for kprobes any, was running on that CPU; else see `bpf.link_misses`."""
+
+    probe: int | None
+    running: bool
+    hits: int
+
+
 class Session:
     """The BPF side of one run. *on_event(raw)* is called with the bytes of each event, from `poll`; *blame* ends the
     message that a program is too complex."""
@@ -82,13 +91,13 @@ class Session:
                 f"cannot compile the BPF programs: {error}",
                 hint="the compiler's messages are above; please report them with `retis collect --show-bpf`",
             ) from None
-        #: what closing detaches
-        self._links: list[int] = []
+        #: what closing detaches -> number of the probe, None of what serves many
+        self._links: dict[int, int | None] = {}
         #: file descriptors -> number of the probe, None of a program that serves many
         self._programs: dict[int, int | None] = {}
-        #: `bpf.recursion_misses` of each program when it was enabled
+        #: `bpf.recursion_misses` of each program and `bpf.link_misses` of each link when they were enabled
         self._misses: dict[int, int] = {}
-        self._missed: list[tuple[int | None, int]] = []
+        self._missed: list[Missed] = []
         self._shared: dict[tuple[str, int], int] = {}
         self._enabled = self._collected = 0
         self._values = {mark: self._bpf[name.encode()].map_fd for name, mark in VALUES.items()}
@@ -130,11 +139,11 @@ class Session:
 
     def attach_kprobe(self, function: str, probe: int, symbol: str, at_return: bool = False) -> None:
         """Attach *function*, as probe number *probe*, to the entry (or return) of kernel function *symbol*."""
-        self._attach_kprobe(self._load(function, probe, bpf.KPROBE), symbol, at_return)
+        self._attach_kprobe(self._load(function, probe, bpf.KPROBE), probe, symbol, at_return)
 
-    def _attach_kprobe(self, program: int, symbol: str, at_return: bool = False) -> None:
+    def _attach_kprobe(self, program: int, probe: int, symbol: str, at_return: bool = False) -> None:
         try:
-            self._links.append(attach_kprobe(program, symbol, at_return))
+            self._links[attach_kprobe(program, symbol, at_return)] = probe
         except OSError as error:
             raise _attach_error("kretprobe" if at_return else "kprobe", symbol, error.errno or 0) from None
 
@@ -159,7 +168,7 @@ class Session:
         refused = []
         for target in targets:
             try:
-                self._attach_kprobe(program, target.symbol)
+                self._attach_kprobe(program, target.probe, target.symbol)
             except ProbeError as error:
                 _log.debug("%s", error)
                 refused.append(target.symbol)
@@ -169,7 +178,7 @@ class Session:
     def _link_multi(self, program: int, targets: list[Function]) -> list[str]:
         """Link *targets* at once; where the kernel refuses, halves of them, down to the ones it means."""
         try:
-            self._links.append(bpf.link_kprobe_multi(program, [target.address for target in targets]))
+            self._links[bpf.link_kprobe_multi(program, [target.address for target in targets])] = None
             return []
         except bpf.BpfError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
@@ -185,7 +194,7 @@ class Session:
         link = self._lib.bpf_attach_raw_tracepoint(fd, name.encode())
         if link < 0:
             raise _attach_error("tracepoint", name, ctypes.get_errno())
-        self._links.append(link)
+        self._links[link] = probe
 
     def attach_usdt(self, function: str, probe: int, process: UserProcess) -> None:
         """Attach *function*, as probe number *probe*, wherever *process* has the USDT probe it was enabled for."""
@@ -198,13 +207,14 @@ class Session:
             except Exception as error:
                 raise KernelError(f"cannot attach to {path.decode()} at {address:#x}: {error}") from None
         # ours from now on: BCC would look for the attachments in tracefs, where they are not, and close the program too
-        self._links += self._bpf.uprobe_fds.values()
+        self._links.update(dict.fromkeys(self._bpf.uprobe_fds.values(), probe))
         self._bpf.uprobe_fds.clear()
         del self._bpf.funcs[name]
 
     def enable(self) -> None:
         """Let the programs work, all at once."""
         self._misses = {fd: bpf.recursion_misses(fd) for fd in self._programs}
+        self._misses.update((fd, bpf.link_misses(fd)) for fd in self._links)
         self._enabled = 1
         self._write_settings()
 
@@ -216,13 +226,13 @@ class Session:
         while self.cpus.under_way() is not None and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    def missed(self) -> list[tuple[int | None, int]]:
-        """(probe, count) of the hits that the kernel kept from its program since `enable`, as the program, or for
-        kprobes any, was running on that CPU already; None: the probes that share one. Kernels before v6.7 do not count
-        those of kprobes."""
+    def missed(self) -> list[Missed]:
+        """Hits that no program looked at since `enable`. Kernels before v6.7 do not count those of kprobes."""
         if self._programs:
-            counts = ((p, bpf.recursion_misses(fd) - self._misses.get(fd, 0)) for fd, p in self._programs.items())
-            self._missed = [(probe, count) for probe, count in counts if count]
+            before = self._misses
+            programs = (Missed(p, True, bpf.recursion_misses(f) - before.get(f, 0)) for f, p in self._programs.items())
+            links = (Missed(p, False, bpf.link_misses(f) - before.get(f, 0)) for f, p in self._links.items())
+            self._missed = [missed for missed in (*programs, *links) if missed.hits]
         return self._missed
 
     def count_collected(self) -> None:

@@ -1,8 +1,15 @@
 """Arguments and return values of probed functions (options args and ret)."""
 
+import re
+import socket
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
+from retis_py.kernel.types import KernelTypes
 from tests.support.events import frame
+from tests.support.namespaces import PATIENCE, wait_for
 
 
 def _values(event):
@@ -83,3 +90,44 @@ def test_hit_without_a_packet_has_arguments_and_no_packet(two_ns, collect):
         assert set(event) == {"common", "kernel", "args"}
         assert {"napi", "work", "budget"} == set(_values(event))
         assert 0 <= _values(event)["work"] <= _values(event)["budget"]
+
+
+ACCEPT = """
+import socket, sys, threading
+server = socket.create_server(("0.0.0.0", 99), backlog=200)
+threads = [threading.Thread(target=server.accept) for _ in range(int(sys.argv[1]))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def _accepting(process):
+    """Threads of *process* that are in accept(2), accept4(2): numbers of x86_64."""
+    states = [path.read_text().split(maxsplit=1)[0] for path in Path(f"/proc/{process.pid}/task").glob("*/syscall")]
+    return sum(number in ("43", "288") for number in states)
+
+
+def test_returns_the_kernel_had_no_room_for_are_told(two_ns, collect):
+    """kernel/kprobes.c remembers the returns of twice as many calls as there are CPUs, ten at least; calls of accept(2)
+    that wait are more."""
+    calls = 100
+    with collect("-c", "skb", "-p", "kretprobe:inet_csk_accept/ret", "-p", "kprobe:inet_csk_accept/args") as run:
+        with two_ns.b:
+            server = subprocess.Popen([sys.executable, "-c", ACCEPT, str(calls)])
+        try:
+            wait_for(lambda: _accepting(server) == calls, f"{calls} threads in accept(2)")
+            for _ in range(calls):
+                with two_ns.a:
+                    socket.create_connection((two_ns.b_address, 99), timeout=PATIENCE).close()
+            assert server.wait(timeout=PATIENCE) == 0
+        finally:
+            server.kill()
+    kinds = Counter(event["kernel"]["probe_type"] for event in run.events)
+    assert kinds["kprobe"] == calls
+    assert kinds["kretprobe"] < calls
+    if KernelTypes().vmlinux.has_member("bpf_link_info", "perf_event.kprobe.missed"):
+        told = re.search(r"missed (\d+) hit\(s\) of kretprobe:inet_csk_accept\n  (.*)", run.stderr)
+        assert int(told[1]) == calls - kinds["kretprobe"]
+        assert told[2].startswith("more calls under way than the kernel remembers the returns of")

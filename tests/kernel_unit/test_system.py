@@ -12,7 +12,8 @@ from retis_py.events.core import KernelSection
 from retis_py.kernel import features
 from retis_py.kernel.config import KernelConfig
 from retis_py.kernel.cpus import Counts
-from retis_py.kernel.losses import Ledger
+from retis_py.kernel.losses import RETURNS, Ledger
+from retis_py.kernel.session import Missed
 from retis_py.kernel.symbols import Symbols, Tracefs
 
 CONFIG = b'CONFIG_BPF=y\nCONFIG_NF_CONNTRACK=m\n# CONFIG_X86_FRED is not set\nCONFIG_CC="gcc 12"\n'
@@ -114,10 +115,11 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
 
         @staticmethod
         def missed():
-            return [(1, 3), (None, 4), (2, 9)]
+            returns = (Missed(3, False, 8), Missed(3, True, 1), Missed(3, False, 2))
+            return [Missed(1, True, 3), Missed(None, True, 4), Missed(2, True, 9), Missed(0, False, 6), *returns]
 
     probes = [KernelSection("ip_rcv", "kprobe"), KernelSection("skb:kfree_skb", "raw_tracepoint")]
-    probes.append(KernelSection("kmem:kfree", "raw_tracepoint"))
+    probes += [KernelSection("kmem:kfree", "raw_tracepoint"), KernelSection("inet_csk_accept", "kretprobe")]
     assert Ledger(Session, probes, quiet={2}).summary(reported=5) == 14
     assert [record.getMessage() for record in caplog.records] == [
         "lost 12 event(s) from ip_rcv\n  buffer full, see --buffer-pages: CPU 0: 5, CPU 1: 7",
@@ -127,6 +129,9 @@ def test_losses_are_summed_by_probe_and_told(caplog: pytest.LogCaptureFixture) -
         "total events lost: 14",
         "missed 3 hit(s) of skb:kfree_skb\n  a BPF program was already running on that CPU",
         "missed 4 hit(s) of probes attached together\n  a BPF program was already running on that CPU",
+        "missed 6 hit(s) of ip_rcv\n  another probe was being handled on that CPU",
+        f"missed 10 hit(s) of kretprobe:inet_csk_accept\n  {RETURNS}",
+        "missed 1 hit(s) of kretprobe:inet_csk_accept\n  a BPF program was already running on that CPU",
     ]
     caplog.clear()
     Ledger(Session, probes).summary(reported=4)
