@@ -132,8 +132,8 @@ def recursion_misses(program: int) -> int:
 def link_misses(link: int) -> int:
     """How many hits the kernel did not hand to the program of *link*, one of kprobes: because another kprobe was being
     handled on the CPU, or, of a return, because it remembers only so many calls at once. 0 on kernels that do not
-    count, and of other links: Linux commits 3acf8ace6823 and e2b2cd592adf ("bpf: Add missed value to kprobe perf link info", "to
-    kprobe_multi link info") (both in v6.7)."""
+    count, and of other links. Linux commits 3acf8ace6823 ("bpf: Add missed value to kprobe perf link info") and
+    e2b2cd592adf ("bpf: Add missed value to kprobe_multi link info") (both in v6.7)."""
     info = ctypes.create_string_buffer(_LINK_INFO_SIZE)
     try:
         _bpf(_OBJ_GET_INFO, _ObjGetInfo(link, _LINK_INFO_SIZE, ctypes.addressof(info)))
