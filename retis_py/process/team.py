@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import mmap
 import os
 import pickle
 import select
@@ -149,19 +150,23 @@ class _Places:
         #: the number of the worker of each batch, and of each that found none
         self.order, self._order_write = os.pipe()
         self._open: tuple[int, BinaryIO] | None = None
+        #: not 0: nobody takes more. In the pipe it could be missed by who comes while another looks at it.
+        self._ended = mmap.mmap(-1, 1)
         self._put(0, 0, 0)
 
     def _put(self, file: int, offset: int, index: int) -> None:
         os.write(self._write, _PLACE.pack(file, offset, index))
 
     def end(self) -> None:
-        """Let workers take a batch or two each at most from now on."""
-        self._put(len(self._paths), 0, 0)
+        """Let workers take nothing from now on."""
+        self._ended[0] = 1
 
     def take(self, worker: int) -> tuple[int, list[Block]]:
         """The next blocks for *worker*, none at the end, and the number of the first. Raises EventFileError."""
         file, offset, index = _PLACE.unpack(os.read(self._read, _PLACE.size))
         os.write(self._order_write, bytes((worker,)))
+        if self._ended[0]:
+            file = len(self._paths)
         blocks: list[Block] = []
         try:
             while file < len(self._paths) and len(blocks) < self._batch:
@@ -174,6 +179,7 @@ class _Places:
         except EventFileError:
             if not blocks:
                 self.end()
+                self._put(file, offset, index)
                 raise
         # an error comes again for who begins there
         self._put(file, offset, index + len(blocks))
@@ -187,6 +193,7 @@ class _Places:
     def close(self) -> None:
         for end in (self._read, self._write, self.order, self._order_write):
             os.close(end)
+        self._ended.close()
 
 
 def _team(

@@ -154,6 +154,15 @@ def test_told_to_stop_it_soon_does_and_nothing_is_cut(
     os.close(tell)
 
 
+def test_nothing_is_taken_any_more_once_told_to_stop(file: EventSource) -> None:
+    places = team._Places([file.path], 1)
+    first, blocks = places.take(0)
+    assert (first, len(blocks)) == (0, 1)
+    places.end()
+    assert places.take(1) == (1, []) == places.take(0)
+    places.close()
+
+
 @pytest.mark.parametrize("where", ["reading", "working"])
 def test_killed_worker_is_an_error_and_no_hang(
     file: EventSource, share: Share, where: str, monkeypatch: pytest.MonkeyPatch
