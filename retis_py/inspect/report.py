@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import importlib.util
 import mmap
@@ -17,6 +18,7 @@ from retis_py.collectors import COLLECTORS
 from retis_py.collectors.base import Unavailable
 from retis_py.errors import RetisError
 from retis_py.kernel import features
+from retis_py.kernel.direct import try_direct_reads
 from retis_py.kernel.system import System
 
 __all__ = ["Answer", "collectors", "render", "system_report"]
@@ -96,6 +98,23 @@ def _kprobe_multi(system: System) -> Answer:
         False,
         "functions attach one by one, which takes a while for hundreds of them",
         "nothing needs it; kernels have it from 5.18 on with CONFIG_FPROBE=y",
+    )
+
+
+def _direct_reads(system: System) -> Answer:
+    try:
+        there = try_direct_reads(system.types.vmlinux)["DIRECT_READS"] == 1
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return Answer("direct-reads", None, "not known: tried by loading a BPF program, which needs root")
+        there = False
+    if there:
+        return Answer("direct-reads", True, "programs read kernel memory without calling helpers")
+    return Answer(
+        "direct-reads",
+        False,
+        "programs read kernel memory through helpers: a hit costs more",
+        "nothing needs it; kernels have it from 6.2 on, with sysctl net.core.bpf_jit_enable=1",
     )
 
 
@@ -234,7 +253,7 @@ def _ovs(system: System) -> Answer:
 
 
 _ANSWERS: tuple[Callable[[System], Answer], ...] = (
-    *(_kernel, _btf, _kprobes, _kprobe_multi, _lockdown, _tracefs, _capabilities),
+    *(_kernel, _btf, _kprobes, _kprobe_multi, _direct_reads, _lockdown, _tracefs, _capabilities),
     *(_bcc, _libbpf, _libpcap, _nft, _ovs),
 )
 

@@ -14,7 +14,7 @@ from retis_py.kernel import bpf
 from retis_py.kernel.btf import Btf, Kind
 from retis_py.kernel.code import CALL, HELPERS, mark_kernel_calls, registers
 
-__all__ = ["direct_reads"]
+__all__ = ["direct_reads", "try_direct_reads"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +24,17 @@ _NONE = {"DIRECT_READS": 0, "RDONLY_CAST": 0, "DIRECT_TYPE": 0}
 
 
 def direct_reads(vmlinux: Btf) -> dict[str, int]:
-    """Macros for bpf/core.h. The kernel is asked by loading a program that reads so: bpf_rdonly_cast() alone says
-    nothing of the JIT compiler, which must be in use and able to do it."""
+    """Macros for bpf/core.h."""
+    try:
+        return try_direct_reads(vmlinux)
+    except OSError as error:
+        _log.debug("kernel memory is read through helpers, as the kernel refuses to do it directly: %s", error)
+        return _NONE
+
+
+def try_direct_reads(vmlinux: Btf) -> dict[str, int]:
+    """The same; OSError where the kernel refuses. It is asked by loading a program that reads so: bpf_rdonly_cast()
+    alone says nothing of the JIT compiler, which must be in use and able to do it."""
     cast, kind = vmlinux.find("bpf_rdonly_cast", Kind.FUNC), vmlinux.find(_TYPE, Kind.STRUCT)
     if not cast or not kind or cast < HELPERS:
         return _NONE
@@ -43,9 +52,5 @@ def direct_reads(vmlinux: Btf) -> dict[str, int]:
         )
     )
     mark_kernel_calls(code)
-    try:
-        os.close(bpf.load_program(bpf.RAW_TRACEPOINT, "direct_read", bytes(code)))
-    except OSError as error:
-        _log.debug("kernel memory is read through helpers, as the kernel refuses to do it directly: %s", error)
-        return _NONE
+    os.close(bpf.load_program(bpf.RAW_TRACEPOINT, "direct_read", bytes(code)))
     return {"DIRECT_READS": 1, "RDONLY_CAST": cast, "DIRECT_TYPE": kind}

@@ -24,6 +24,7 @@ WANTED = [
     "BTF",
     "kprobes",
     "kprobe-multi",
+    "direct-reads",
     "lockdown",
     "tracefs",
     "capabilities",

@@ -44,6 +44,8 @@ def test_system_page_says_yes_where_a_stock_kernel_has_it() -> None:
         assert rows[name] == "yes", done.stdout
     attach_multi = Path("/sys/kernel/tracing/dynamic_events").exists() and fprobe()
     assert rows["kprobe-multi"] == ("yes" if attach_multi else "no")
+    cast = " bpf_rdonly_cast" in Path("/proc/kallsyms").read_text()
+    assert rows["direct-reads"] == ("yes" if cast else "no")
 
 
 def fprobe() -> bool:
