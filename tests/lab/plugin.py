@@ -3,7 +3,8 @@
 Each selected kernel test becomes one test per kernel, ``test_name[7.2]``. The first test of a kernel boots
 it and starts the whole selection inside, in one go; reports come back while it runs and count as if the
 tests had run here, so that one pytest run, with one closing line, covers everything. A guest that dies
-fails the tests it did not get to, with the end of its console. Tests marked ``one_kernel`` run in the last of
+fails the tests it did not get to, with the end of its console; one that dies of the emulator is booted again for
+them. Tests marked ``one_kernel`` run in the last of
 the kernels only, and not at all where `tests.native` runs them on a kernel that can be traced.
 """
 
@@ -12,7 +13,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -26,6 +29,8 @@ from tests.support.tracing import why_no_tracepoints
 
 KERNEL_TESTS = REPOSITORY / "tests" / "kernel"
 NATIVE_TESTS = REPOSITORY / "tests" / "native"
+#: boots of one kernel, where each but the last dies of the emulator
+ATTEMPTS = 3
 #: seconds for one boot and the whole kernel suite, under emulation
 TIMEOUT = float(os.environ.get("RETIS_PY_LAB_TIMEOUT", "3600"))
 
@@ -82,6 +87,7 @@ class Suite:
         self._path = share_of(kernel) / f"reports-{os.getpid()}"
         self._reports: dict[str, list[dict]] = {}
         self._position = 0
+        self._lock = threading.Lock()
 
     def reports(self, nodeid: str) -> list[dict]:
         """Serialised reports of the test *nodeid* (setup, call, teardown): waits for the last of them."""
@@ -90,9 +96,8 @@ class Suite:
         while True:
             alive = self._machine.is_alive()
             self._read()
-            reports = self._reports.get(nodeid, [])
-            if not alive or (reports and reports[-1]["when"] == "teardown"):
-                return reports
+            if not alive or self._complete(nodeid):
+                return self._reports.get(nodeid, [])
             time.sleep(0.2)
 
     def _run(self) -> None:
@@ -105,12 +110,46 @@ class Suite:
                 # here, where it takes seconds; the module of that name needs none of the tests' packages
                 build = [str(python), "-m", "packages.deb", str(REPOSITORY / ".cache" / "deb")]
                 subprocess.run(build, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
-            boot(fetch(self.kernel), command + self.nodeids, TIMEOUT, self.output)
+            kernel = fetch(self.kernel)
+            for attempt in range(ATTEMPTS):
+                left = self._left(attempt)
+                if not left:
+                    return
+                try:
+                    boot(kernel, [*command, *left], TIMEOUT, self.output)
+                    return
+                except LabError as error:
+                    self.error = str(error)
+                    if not _died_of_emulation(self.kernel):
+                        return
         except (FetchError, LabError, subprocess.CalledProcessError) as error:
             self.error = str(error)
 
+    def _complete(self, nodeid: str) -> bool:
+        reports = self._reports.get(nodeid, [])
+        return bool(reports) and reports[-1]["when"] == "teardown"
+
+    def _left(self, attempt: int) -> list[str]:
+        """The tests still to be run; says so where some have been."""
+        self._read()
+        left = [nodeid for nodeid in self.nodeids if not self._complete(nodeid)]
+        if attempt:
+            said = "crashed while it patched its own code, as the emulator's sometimes do"
+            print(f"\nlab: kernel {self.kernel} {said}: going on with {len(left)} tests", file=sys.stderr, flush=True)
+        with self._lock:  # the directory is emptied at every boot
+            self._path.unlink(missing_ok=True)
+            self._position = 0
+            for nodeid in left:
+                self._reports.pop(nodeid, None)
+            self.error = ""
+        return left
+
     def _read(self) -> None:
         """Take in the complete lines the guest has written since the last time."""
+        with self._lock:
+            self._read_lines()
+
+    def _read_lines(self) -> None:
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -123,6 +162,14 @@ class Suite:
                 self.error = f"kernel tests cannot be collected in the guest:\n{report['longrepr']}"
             else:
                 self._reports.setdefault(report["nodeid"], []).append(report)
+
+
+def _died_of_emulation(kernel: str) -> bool:
+    """Did a breakpoint that was taken away long ago end it? The kernel changes its code (static keys, ftrace, kprobes)
+    by way of a breakpoint; QEMU's other virtual CPU may go on with what it had translated before. On a real machine
+    that cannot be (Intel SDM vol. 3, 9.1.3; arch/x86/kernel/alternative.c, text_poke_bp_batch())."""
+    console = share_of(kernel) / "console.log"
+    return console.exists() and re.search(rb"\bint3: 0000 \[#1\]", console.read_bytes()) is not None
 
 
 class LabItem(pytest.Item):
