@@ -17,7 +17,9 @@ from retis_py.kernel.session import load_bcc
 __all__ = ["UserProcess"]
 
 
-_ended: list[object] = []
+class _Ended:
+    """What is left of a `bcc.USDT` whose process is gone: BCC 0.26, giving back its probes, closes a file descriptor
+    that is not its own."""
 
 
 class UserProcess:
@@ -52,8 +54,7 @@ class UserProcess:
         if self._life < 0:
             return
         if not self.alive():
-            # BCC 0.26, giving back the probes of a process that is gone, closes a file descriptor that is not its own
-            _ended.append(self._usdt)
+            self._usdt.__class__ = _Ended  # without its __del__()
         os.close(self._life)
         self._life = -1
         del self._usdt

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -122,6 +123,8 @@ class Suite:
                     self.error = str(error)
                     if not _died_of_emulation(self.kernel):
                         return
+                    share = share_of(self.kernel)
+                    shutil.copy(share / "console.log", share.with_name(f"{self.kernel}-crash-{attempt + 1}.log"))
         except (FetchError, LabError, subprocess.CalledProcessError) as error:
             self.error = str(error)
 

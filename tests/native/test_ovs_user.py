@@ -4,6 +4,7 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -363,6 +364,22 @@ def test_end_of_the_process_is_noticed(tmp_path):
         assert process.alive()
     wait_for(lambda: not process.alive(), "end of the process")
     process.close()
+
+
+def test_probes_of_a_process_that_is_gone_are_not_given_back():
+    """BCC 0.26 closes a file descriptor that is not its own then, or has a traceback at the interpreter's end."""
+    code = """
+import bcc, os, subprocess
+bcc.USDT.__del__ = lambda self, write=os.write: write(1, b"given back")
+from retis_py.kernel.usdt import UserProcess
+running = subprocess.Popen(["sleep", "60"])
+process = UserProcess(running.pid)
+running.kill()
+running.wait()
+process.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_batch_without_operations_is_set_right_by_the_first_packet_executed(handlers):
