@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from retis_py.collectors.ovs import Ovs
 from retis_py.collectors.ovs_enrich import FlowEnricher
 from retis_py.collectors.ovs_events import ufid_text
-from retis_py.collectors.unixctl import Unixctl, UnixctlError, find_socket
+from retis_py.collectors.unixctl import Unixctl, find_socket
 from retis_py.errors import RetisError
 from tests.support.collect import retis
 from tests.support.kernels import FakeKernel
-
-Answer = Callable[[str, list[str], int], object]
-COMMANDS = "The available commands are:\n  dpctl/get-flow [dp] ufid\n  ofproto/detrace ufid [pmd]\n  version"
-
-
-class Daemon:
-    """ovs-vswitchd's control socket. *answer(method, parameters, id)* gives bytes to send as they are, text as the
-    result, an exception as the error, or a number of seconds to be silent."""
-
-    def __init__(self, path: Path, answer: Answer) -> None:
-        self.path, self.answer = path, answer
-        self.calls: list[tuple[float, str, list[str]]] = []
-        self._connections: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self._connections.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            while data := connection.recv(1 << 16):
-                request = json.loads(data)
-                self.calls.append((time.monotonic(), request["method"], request["params"]))
-                said = self.answer(request["method"], request["params"], request["id"])
-                if isinstance(said, float):
-                    time.sleep(said)
-                    said = "too late"
-                if isinstance(said, bytes):
-                    connection.sendall(said)
-                    continue
-                error = str(said) if isinstance(said, Exception) else None
-                reply = {"id": request["id"], "result": None if error else said, "error": error}
-                connection.sendall(json.dumps(reply).encode())
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def end(self, leave_socket: bool = False) -> None:
-        """As the end of its process does."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self.close()
-        for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        if not leave_socket:
-            self.path.unlink()
-
-
-def good(method: str, parameters: list[str], _id: int) -> object:
-    if method == "list-commands":
-        return COMMANDS
-    if method == "dpctl/get-flow":
-        return f"in_port(1), packets:1, actions:2 {parameters[0]}\n"
-    return f" cookie=0x1, table=0 {parameters[0]}\n\ncookie=0x2, table=1\n"
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Callable[[Answer], Daemon]]:
-    daemons = []
-
-    def make(answer: Answer = good) -> Daemon:
-        daemons.append(Daemon(tmp_path / f"ovs-vswitchd.{os.getpid()}.ctl", answer))
-        return daemons[-1]
-
-    yield make
-    for one in daemons:
-        one.close()
+from tests.support.unixctl import COMMANDS, Daemon, good
 
 
 def enricher(daemon: Daemon, rate: int = 1000, timeout: float = 0.5) -> FlowEnricher:
@@ -226,41 +148,6 @@ def test_slow_answer_is_a_failure_and_the_next_one_is_not_taken_for_it(daemon, c
     assert "1 flow enrichment request(s) failed" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        (b"garbage", "no answer within"),
-        (b"garbage}", "not JSON"),
-        (b"[1]}", "not one of JSON-RPC"),
-        (b'{"id": 99, "result": "x", "error": null}', "no answer within"),
-        (b"[" * 100_000 + b"}", "not one of JSON-RPC"),
-        (ValueError("no such flow\n"), "no such flow"),
-        (7, "no text"),
-        (0.3, "no answer within"),
-    ],
-)
-def test_bad_answer_is_an_error_and_the_next_call_works(daemon, said, reason) -> None:
-    sick = [said]
-    control = daemon(lambda *call: sick.pop() if sick else "well")
-    client = Unixctl(control.path, 0.2)
-    with pytest.raises(UnixctlError, match=reason):
-        client.call("version")
-    assert client.call("version") == "well"
-
-
-def test_answer_may_come_in_pieces_and_behind_another(daemon) -> None:
-    def answer(method: str, parameters: list[str], number: int) -> bytes:
-        late = json.dumps({"id": number - 1, "result": "old }", "error": None})
-        return (late + json.dumps({"id": number, "result": "x" * 300_000 + "}{", "error": None})).encode()
-
-    assert Unixctl(daemon(answer).path, 5).call("version") == "x" * 300_000 + "}{"
-
-
-def test_endless_answer_is_cut_off(daemon) -> None:
-    with pytest.raises(UnixctlError, match="more than"):
-        Unixctl(daemon(lambda *_: b"[" * (5 << 20)).path, 10).call("version")
-
-
 def test_flow_that_is_not_traced_yet_is_asked_for_again(daemon) -> None:
     misses = [2]
 
@@ -277,17 +164,6 @@ def test_flow_that_is_not_traced_yet_is_asked_for_again(daemon) -> None:
     assert section.ofpflows
     assert misses == [0]
     assert not made.failed
-
-
-def test_socket_is_found_by_the_process_that_has_it(tmp_path, monkeypatch, daemon) -> None:
-    monkeypatch.setenv("OVS_RUNDIR", str(tmp_path))
-    with pytest.raises(UnixctlError, match=r"no control socket ovs-vswitchd\.PID\.ctl in"):
-        find_socket("ovs-vswitchd")
-    (tmp_path / "ovs-vswitchd.4194999.ctl").touch()  # of a process that is gone
-    control = daemon()
-    assert find_socket("ovs-vswitchd") == control.path
-    with pytest.raises(UnixctlError):
-        find_socket("ovs-vswitchd", 1)
 
 
 def test_missing_socket_and_wrong_daemon_are_told_before_anything_is_attached(tmp_path, monkeypatch, daemon) -> None:
