@@ -12,8 +12,9 @@
 static const volatile void *(*rdonly_cast)(const void *at, u64 type) = (void *)RDONLY_CAST;
 #endif
 
-/* Fills `to` with what is at the kernel's address `at`; 0 if it cannot be read. The size is a constant. */
-static __always_inline void read_number(void *to, u32 size, const void *at)
+/* Fills `to` with what is at the kernel's address `at`, with 0 if it cannot be read, which below 0 says: of a direct read
+ * nothing does. The size is a constant. */
+static __always_inline s64 read_number(void *to, u32 size, const void *at)
 {
 #if DIRECT_READS
 	if (size == 8)
@@ -25,8 +26,11 @@ static __always_inline void read_number(void *to, u32 size, const void *at)
 	else if (size == 1)
 		*(u8 *)to = *(const volatile u8 *)rdonly_cast(at, DIRECT_TYPE);
 	else
+		return bpf_probe_read_kernel(to, size, at);
+	return 0;
+#else
+	return bpf_probe_read_kernel(to, size, at);
 #endif
-		bpf_probe_read_kernel(to, size, at);
 }
 
 /* Reads one member through a kernel pointer; a failed read gives 0. */

@@ -5,7 +5,7 @@
  * its IP packet (L3). A packet with neither header set never matches.
  */
 
-static __always_inline int packet_matches(struct skb_brief *brief)
+static __always_inline int packet_matches(struct skb_brief *brief, unsigned char *head)
 {
 	u16 mac = BRIEF(brief, mac_header), network = BRIEF(brief, network_header);
 	/* only matters, so is only read, where both headers are said to be at one place */
@@ -24,14 +24,16 @@ static __always_inline int packet_matches(struct skb_brief *brief)
 	}
 #if HAVE_PACKET_FILTER
 	end = (u64)BRIEF(brief, tail);
-	pkt.start = BRIEF(brief, head) + at;
+	pkt.start = head + at;
 	pkt.linear = end > at ? end - at : 0;
 #if PACKET_LEN
 	/* `data` may stand before or behind the header */
 	pkt.len = (u32)(READ(brief->skb->data) - pkt.start) + READ(brief->skb->len);
 #endif
-	if (copy_header(&pkt))
+#if !DIRECT_READS
+	if (bpf_probe_read_kernel(pkt.bytes, sizeof(pkt.bytes), pkt.start))
 		return 0;
+#endif
 	return l2 ? packet_filter_l2(&pkt) : packet_filter_l3(&pkt);
 #else
 	return 1;

@@ -76,7 +76,7 @@ static __always_inline int hit(struct context *ctx, u32 flags)
 			return 0;
 		ctx->head = BRIEF(&brief, head);
 		info = find_tracking(ctx->skb, ctx->head, set, count);
-		if (!info && !ctx->matched && !(packet_matches(&brief) && meta_matches(ctx->skb)))
+		if (!info && !ctx->matched && !(packet_matches(&brief, ctx->head) && meta_matches(ctx->skb)))
 			return 0;
 	} else if (HAVE_FILTER) {	/* nothing to match: not what was asked for */
 		return 0;

@@ -25,24 +25,10 @@ struct packet {
 	 (u32)pkt->bytes[(at) + 2] << 8 | pkt->bytes[(at) + 3])
 #endif
 
-static __always_inline int copy_header(struct packet *pkt)
-{
-#if DIRECT_READS
-	return 0;
-#else
-	return bpf_probe_read_kernel(pkt->bytes, sizeof(pkt->bytes), pkt->start);
-#endif
-}
-
 /* A load at an offset computed from the packet. */
 static __always_inline int load_bytes(struct packet *pkt, u32 at, void *to, u32 size)
 {
 	if (at > pkt->linear || size > pkt->linear - at)
 		return -1;
-#if DIRECT_READS
-	read_number(to, size, pkt->start + at);
-	return 0;
-#else
-	return bpf_probe_read_kernel(to, size, pkt->start + at);
-#endif
+	return read_number(to, size, pkt->start + at);
 }

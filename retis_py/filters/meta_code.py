@@ -39,28 +39,6 @@ static __always_inline u64 meta_below(u64 a, u64 b)
 	OPAQUE(difference);
 	return ((~a & b) | ((~a | b) & difference)) >> 63;
 }
-
-/* A pointer on the way. Where reads are direct, one that fails gives 0; the last read, a helper's, then fails. */
-static __always_inline u64 meta_hop(u64 *at, u64 offset)
-{
-#if DIRECT_READS
-	read_number(at, sizeof(*at), (void *)*at + offset);
-	return 0;
-#else
-	return (s64)bpf_probe_read_kernel(at, sizeof(*at), (void *)*at + offset);
-#endif
-}
-
-/* A number of the sk_buff itself, which can be read. */
-static __always_inline u64 meta_own(void *to, u32 size, u64 at)
-{
-#if DIRECT_READS
-	read_number(to, size, (void *)at);
-	return 0;
-#else
-	return (s64)bpf_probe_read_kernel(to, size, (void *)at);
-#endif
-}
 """
 
 
@@ -185,9 +163,8 @@ class Code:
             self._lines += ["at = (u64)skb;", "lost = 0;"]
             done = 0
         for hop in load.hops[done:]:
-            self._lines.append(
-                f"lost |= meta_hop(&at, {hop.offset});\t/* {hop.name} */"
-            )
+            # a direct read that fails says nothing, but gives 0: the last read, a helper's, then fails
+            self._lines.append(f"lost |= read_number(&at, sizeof(at), (void *)at + {hop.offset});\t/* {hop.name} */")
             if hop.mask is not None:
                 self._lines.append(f"at &= {hop.mask:#x}ULL;")
         source = f"(void *)at + {load.offset}"
@@ -198,10 +175,10 @@ class Code:
             read = f"((s64)bpf_probe_read_kernel_str(text, {_TEXT_ROOM}, {source}) >> 63)"
         elif load.text:
             read = f"(s64)bpf_probe_read_kernel(text, {load.size}, {source})"
-        elif not load.hops:
-            read = f"meta_own(&raw{8 * load.size}, {load.size}, at + {load.offset})"
         else:
-            read = f"(s64)bpf_probe_read_kernel(&raw{8 * load.size}, {load.size}, {source})"
+            # members of the sk_buff itself can be read
+            helper = "(s64)bpf_probe_read_kernel" if load.hops else "read_number"
+            read = f"{helper}(&raw{8 * load.size}, {load.size}, {source})"
         self._lines.append(f"readable = 1 ^ meta_nonzero(lost | {read});")
         self._sizes.add(0 if load.text else load.size)
         self._hops, self._load = load.hops, load

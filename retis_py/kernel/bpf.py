@@ -69,7 +69,7 @@ class _ObjGetInfo(ctypes.Structure):
     _fields_ = [("bpf_fd", ctypes.c_uint32), ("info_len", ctypes.c_uint32), ("info", ctypes.c_uint64)]
 
 
-class _LinkKprobeMulti(ctypes.Structure):
+class _LinkCreate(ctypes.Structure):
     _fields_ = [
         ("prog_fd", ctypes.c_uint32),
         ("target_fd", ctypes.c_uint32),
@@ -150,7 +150,7 @@ def link_misses(link: int) -> int:
 def link_perf_event(program: int, event: int) -> int:
     """Attach *program* to perf *event*; returns the link's file descriptor, which keeps the event. Linux commit
     b89fbfbb854c ("bpf: Implement minimal BPF perf link") (in v5.15)."""
-    return _bpf(_LINK_CREATE, _LinkKprobeMulti(prog_fd=program, target_fd=event, attach_type=PERF_EVENT))
+    return _bpf(_LINK_CREATE, _LinkCreate(prog_fd=program, target_fd=event, attach_type=PERF_EVENT))
 
 
 def link_kprobe_multi(program: int, addresses: Sequence[int]) -> int:
@@ -158,7 +158,7 @@ def link_kprobe_multi(program: int, addresses: Sequence[int]) -> int:
     array = (ctypes.c_uint64 * len(addresses))(*addresses)
     return _bpf(
         _LINK_CREATE,
-        _LinkKprobeMulti(
+        _LinkCreate(
             prog_fd=program,
             attach_type=KPROBE_MULTI,
             cnt=len(addresses),

@@ -19,12 +19,12 @@ from retis_py.kernel import features
 from retis_py.kernel.attach import attach_all, gather, progress
 from retis_py.kernel.command import Command
 from retis_py.kernel.compose import HIT_MEMORY, Run, Shape, compose
+from retis_py.kernel.cpus import online_cpus
 from retis_py.kernel.decoding import Decoding
 from retis_py.kernel.facts import kernel_macros, kernel_types
 from retis_py.kernel.losses import Ledger
 from retis_py.kernel.merge import TimeOrder, now, timestamp_of
 from retis_py.kernel.options import Options, default_pages
-from retis_py.kernel.perf import online_cpus
 from retis_py.kernel.plan import AUTOMATIC, AUTOMATIC_STACK, Planned, plan, plan_user
 from retis_py.kernel.probe_stack import LATE, ROOM, StackProbes
 from retis_py.kernel.probes import Probe

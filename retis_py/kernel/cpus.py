@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Counts", "Cpus", "possible_cpus"]
+__all__ = ["Counts", "Cpus", "online_cpus", "possible_cpus"]
 
 #: bpf/core.h: hits that can be under way on a CPU, and the causes of losses
 _SLOTS, _LOSSES = 8, 4
@@ -53,6 +52,15 @@ class Cpus:
         self._memory.close()
 
 
+def online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
+    """Numbers of the CPUs that run."""
+    out: list[int] = []
+    for part in path.read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        out += range(int(first), int(last or first) + 1)
+    return out
+
+
 def possible_cpus(path: Path = Path("/sys/devices/system/cpu/possible")) -> int:
     """How many CPUs the kernel is prepared for, one more than the last of its list's."""
-    return int(re.split("[-,]", path.read_text().strip())[-1]) + 1
+    return max(online_cpus(path)) + 1

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from retis_py.errors import KernelError
 from retis_py.kernel import bpf
+from retis_py.kernel.cpus import online_cpus
 from retis_py.kernel.libbpf import libc
 
-__all__ = ["PerfBuffer", "PerfBuffers", "attach_kprobe", "online_cpus", "split"]
+__all__ = ["PerfBuffer", "PerfBuffers", "attach_kprobe", "split"]
 
 _SOFTWARE, _BPF_OUTPUT = 1, 10  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT
 _SAMPLE_RAW = 1 << 10  # PERF_SAMPLE_RAW
@@ -106,15 +107,6 @@ def attach_kprobe(program: int, function: str, at_return: bool = False) -> int:
     if held != event:
         os.close(event)
     return held
-
-
-def online_cpus(path: Path = Path("/sys/devices/system/cpu/online")) -> list[int]:
-    """Numbers of the CPUs that run."""
-    out: list[int] = []
-    for part in path.read_text().strip().split(","):
-        first, _, last = part.partition("-")
-        out += range(int(first), int(last or first) + 1)
-    return out
 
 
 def split(data: bytes, on_event: Callable[[bytes], None]) -> None:

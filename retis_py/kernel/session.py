@@ -99,8 +99,9 @@ class Session:
         self._misses: dict[int, int] = {}
         self._missed: list[Missed] = []
         self._shared: dict[tuple[str, int], int] = {}
+        #: `_compiled`, by function: each of its probes loads a copy
+        self._code: dict[str, bytes] = {}
         self._enabled = self._collected = 0
-        self._values = {mark: self._bpf[name.encode()].map_fd for name, mark in VALUES.items()}
         self._buffers = self._open_buffers(on_event, pages)
         #: what the programs tell of each CPU
         self.cpus = Cpus(self._bpf[b"cpus"])
@@ -112,17 +113,24 @@ class Session:
             table[table.Key(cpu)] = table.Leaf(buffer.fd)
         return buffers
 
-    def _load(self, function: str, probe: int | None, kind: int, attach_type: int = 0) -> int:
-        """Load a copy of *function* that is probe number *probe*; None: it finds that out."""
+    def _compiled(self, function: str) -> bytes:
+        """The code of *function*, in which only the probe's index is still to be set."""
         lib, name = self._lib, function.encode()
         start = lib.bpf_function_start(self._bpf.module, name)
         if not start:
             raise KernelError(f"program {function} is not in the compiled text")
         code = bytearray(ctypes.string_at(start, lib.bpf_function_size(self._bpf.module, name)))
+        mark_kernel_calls(code)
+        point_at_values(code, {mark: self._bpf[table.encode()].map_fd for table, mark in VALUES.items()})
+        return bytes(code)
+
+    def _load(self, function: str, probe: int | None, kind: int, attach_type: int = 0) -> int:
+        """Load a copy of *function* that is probe number *probe*; None: it finds that out."""
+        if function not in self._code:
+            self._code[function] = self._compiled(function)
+        code = bytearray(self._code[function])
         if probe is not None:
             set_probe_id(code, probe)
-        mark_kernel_calls(code)
-        point_at_values(code, self._values)
         try:
             fd = bpf.load_program(kind, function, bytes(code), attach_type)
         except bpf.BpfError as error:

@@ -179,10 +179,10 @@ class _Places:
         except EventFileError:
             if not blocks:
                 self.end()
-                self._put(file, offset, index)
                 raise
-        # an error comes again for who begins there
-        self._put(file, offset, index + len(blocks))
+            # it comes again for who begins there
+        finally:
+            self._put(file, offset, index + len(blocks))
         return index, blocks
 
     def _file(self, number: int) -> BinaryIO:

@@ -57,6 +57,7 @@ static int bpf_probe_read_kernel(void *to, u32 size, const void *from)
 	if ((u64)from < 4096 || over) { __builtin_memset(to, 0, size); return -14; }
 	__builtin_memcpy(to, from, size); return 0;
 }
+#define read_number bpf_probe_read_kernel
 static int bpf_probe_read_kernel_str(void *to, u32 size, const void *from)
 {
 	u32 at = 0;

@@ -28,6 +28,7 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef int32_t 
 #define ntohs(v) __builtin_bswap16(v)
 #define ntohl(v) __builtin_bswap32(v)
 static int bpf_probe_read_kernel(void *to, u32 size, const void *from) { memcpy(to, from, size); return 0; }
+#define read_number bpf_probe_read_kernel
 #define PACKET_BYTES 128
 """
 #: with the whole header at hand
@@ -46,7 +47,6 @@ BOTH = """
 #define PACKET_BYTES {bulk}
 #define packet packet_{n}
 #define load_bytes load_bytes_{n}
-#define copy_header copy_header_{n}
 #define packet_filter_l2 filter_l2_{n}
 #define packet_filter_l3 filter_l3_{n}
 {header}
@@ -61,7 +61,6 @@ int match_l2_{n}(unsigned char *frame, u32 len, u32 end) {{ return match_{n}(fra
 int match_l3_{n}(unsigned char *frame, u32 len, u32 end) {{ return match_{n}(frame, len, end, packet_filter_l3); }}
 #undef packet
 #undef load_bytes
-#undef copy_header
 #undef packet_filter_l2
 #undef packet_filter_l3
 """

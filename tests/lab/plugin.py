@@ -3,9 +3,9 @@
 Each selected kernel test becomes one test per kernel, ``test_name[7.2]``. The first test of a kernel boots
 it and starts the whole selection inside, in one go; reports come back while it runs and count as if the
 tests had run here, so that one pytest run, with one closing line, covers everything. A guest that dies
-fails the tests it did not get to, with the end of its console; one that dies of the emulator is booted again for
-them. Tests marked ``one_kernel`` run in the last of
-the kernels only, and not at all where `tests.native` runs them on a kernel that can be traced.
+fails the tests it did not get to, with the end of its console; one that dies of the emulator is booted again
+for them. Tests marked ``one_kernel`` run in the last of the kernels only, and not at all where `tests.native`
+runs them on a kernel that can be traced.
 """
 
 from __future__ import annotations
